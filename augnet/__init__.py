@@ -1,0 +1,13 @@
+"""augnet learns the augmentation that a data set wants, from the validation loss, by gradient."""
+
+from augnet.augmenter import Augmenter, AugmenterConfig, load
+from augnet.classifier import Classifier, ClassifierConfig
+from augnet.data import from_datasets
+from augnet.implicit import hypergradient
+from augnet.recipe import InnerConfig, OuterConfig, Recipe, ScheduleConfig
+from augnet.training import IFTTrainer, Progress, Run, TrainingDiverged
+
+__all__ = [
+    "Augmenter", "AugmenterConfig", "Classifier", "ClassifierConfig", "IFTTrainer", "InnerConfig", "OuterConfig",
+    "Progress", "Recipe", "Run", "ScheduleConfig", "TrainingDiverged", "from_datasets", "hypergradient", "load",
+]

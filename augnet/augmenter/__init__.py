@@ -1,0 +1,8 @@
+"""The augmentation network: U-Net, policy, and the module that applies what they decide."""
+
+from augnet.augmenter.augmenter import Augmenter, AugmenterConfig, default_transforms
+from augnet.augmenter.file import load
+from augnet.augmenter.policy import Learned, Policy, summarise
+from augnet.augmenter.unet import UNet
+
+__all__ = ["Augmenter", "AugmenterConfig", "Learned", "Policy", "UNet", "default_transforms", "load", "summarise"]

@@ -1,0 +1,175 @@
+"""The augmenter: a U-Net that looks at an image and at noise, and the transforms that it steers.
+
+Every weight of it is a hyperparameter of the classifier's training. It never sees labels, the classifier or a loss.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from augnet import transforms as tf
+from augnet.augmenter.policy import Learned, Policy, PolicyHead, summarise
+from augnet.augmenter.unet import UNet
+from augnet.transforms import DifferentiableTransform, fuse
+
+
+def default_transforms() -> list[DifferentiableTransform]:
+    """Return the members that an augmenter has unless told otherwise: all that cost little."""
+    return [
+        tf.MirrorLeftRight(), tf.Rotate(), tf.TranslateX(), tf.TranslateY(), tf.ShearX(), tf.ShearY(), tf.Scale(),
+        tf.Aspect(), tf.Brightness(), tf.Contrast(), tf.Saturation(), tf.Hue(), tf.Gamma(), tf.Sharpness(),
+        tf.GaussianBlur(), tf.GaussianNoise(), tf.Erase(),
+    ]  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmenterConfig:
+    """What the augmenter may do and how large its U-Net is.
+
+    Args:
+        transforms: members of the family, each with its limit; those that do not fit the images' channels are left out.
+        residual_limit: largest change of a pixel by the decoder, share of full scale; 0 leaves the decoder out.
+        depth: levels of the U-Net.
+        width: channels of its first level, doubled from level to level.
+        noise_channels: channels of noise, each constant over the image, that the U-Net sees beside the image.
+        working_size: the U-Net looks at a copy of at most this many pixels a side; transforms see the full image.
+        start_spread: spread of every transform at the start, share of its limit.
+        start_probability: probability of every choice at the start.
+    """
+
+    transforms: list[DifferentiableTransform] = field(default_factory=default_transforms)
+    residual_limit: float = 0.0
+    depth: int = 3
+    width: int = 8
+    noise_channels: int = 1
+    working_size: int = 32
+    start_spread: float = 0.25
+    start_probability: float = 0.2
+
+    def __post_init__(self) -> None:
+        if not self.transforms and self.residual_limit == 0:
+            raise ValueError("the augmenter has nothing to do: name transforms or set residual_limit above 0")
+        for name in ("start_spread", "start_probability"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(f"{name} must lie between 0 and 1, found {getattr(self, name)}")
+        if not 0 <= self.residual_limit <= 1:
+            raise ValueError(f"residual_limit must lie in [0, 1], found {self.residual_limit}")
+        for name in ("depth", "width", "working_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}")
+        if self.noise_channels < 0:
+            raise ValueError(f"noise_channels must not be negative, found {self.noise_channels}")
+
+
+class Augmenter(nn.Module):
+    """Augment images in [0, 1] the way that the U-Net's weights say.
+
+    Args:
+        config: transforms and sizes.
+        channels: of the images.
+
+    Attributes:
+        transforms: the members in use, in the order of the policy's columns.
+        left_out: sentences about members that do not fit `channels`.
+        noise_size: numbers of noise per image.
+    """
+
+    def __init__(self, config: AugmenterConfig, channels: int) -> None:
+        super().__init__()
+        self.config = config
+        self.channels = channels
+        self.transforms, left_out = fuse.usable(config.transforms, channels)
+        self.left_out = [
+            f"{type(t).__name__} is left out: it needs red, green and blue, and these images have {channels} channel(s)"
+            for t in left_out
+        ]
+        outputs = channels if config.residual_limit > 0 else 0
+        self.unet = UNet(
+            inputs=channels + config.noise_channels, outputs=outputs, depth=config.depth, width=config.width
+        )
+        self.head = (
+            PolicyHead(
+                self.unet.features,
+                self.transforms,
+                start_spread=config.start_spread,
+                start_probability=config.start_probability,
+            )
+            if self.transforms
+            else None
+        )
+        self.noise_size = config.noise_channels + 2 * len(self.transforms) + fuse.total_draws(self.transforms)
+
+    def draw_noise(self, count: int, generator: torch.Generator | None = None) -> Float[Tensor, "b n"]:
+        """Draw noise, uniform on (-1, 1), for `count` images.
+
+        Draws are antithetic: the second half is the first with its sign turned, so that over a batch every centre
+        is balanced and every choice is made as often as its probability says.
+        """
+        like = next(self.parameters())
+        half = torch.rand(
+            (count + 1) // 2, self.noise_size, generator=generator, dtype=like.dtype,
+            device=generator.device if generator else like.device,
+        )  # fmt: skip
+        half = (2 * half - 1).to(like.device)
+        return torch.cat([half, -half])[:count]
+
+    def policy(self, images: Float[Tensor, "b c h w"], noise: Float[Tensor, "b n"] | None = None) -> Policy:
+        """Decide without doing: what `forward` would apply to these images with this noise."""
+        if self.head is None:
+            raise ValueError("this augmenter has no transforms, so it has no policy; look at its images instead")
+        noise = self.draw_noise(len(images)) if noise is None else noise
+        return self._decide(self._look(images, noise), noise)
+
+    def forward(
+        self, images: Float[Tensor, "b c h w"], noise: Float[Tensor, "b n"] | None = None
+    ) -> Float[Tensor, "b c h w"]:
+        """Augment; the same noise gives the same images.
+
+        Args:
+            images: values in [0, 1].
+            noise: of `draw_noise`; drawn from torch's global generator if left out.
+        """
+        return self.augment(images, noise)[0]
+
+    def augment(
+        self, images: Float[Tensor, "b c h w"], noise: Float[Tensor, "b n"] | None = None
+    ) -> tuple[Float[Tensor, "b c h w"], Policy | None]:
+        """Augment, and say what was decided; the policy is None where there are no transforms."""
+        if images.shape[1] != self.channels:
+            raise ValueError(f"this augmenter is for {self.channels} channels, found images of {images.shape[1]}")
+        noise = self.draw_noise(len(images)) if noise is None else noise
+        levels = self._look(images, noise)
+        policy = None
+        augmented = images
+        if self.head is not None:
+            policy = self._decide(levels, noise)
+            draws = noise[:, self.config.noise_channels + 2 * len(self.transforms) :]
+            augmented = fuse.apply(self.transforms, images, policy.amounts, draws)
+        if self.config.residual_limit > 0:
+            residual = self.config.residual_limit * self.unet.decode(levels).tanh()
+            if residual.shape[-2:] != images.shape[-2:]:
+                residual = F.interpolate(residual, images.shape[-2:], mode="bilinear", align_corners=False)
+            augmented = tf.straight_through_clamp(augmented + residual)
+        return augmented, policy
+
+    def summary(self, images: Float[Tensor, "b c h w"]) -> list[Learned]:
+        """Average the policy over images, with noise of a fixed seed."""
+        if self.head is None:
+            return []
+        with torch.no_grad():
+            noise = self.draw_noise(len(images), torch.Generator().manual_seed(0))
+            return summarise(self.policy(images, noise), self.transforms)
+
+    def _look(self, images: Tensor, noise: Tensor) -> list[Tensor]:
+        size = [min(side, self.config.working_size) for side in images.shape[-2:]]
+        if list(images.shape[-2:]) != size:
+            images = F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
+        seen = noise[:, : self.config.noise_channels, None, None].expand(-1, -1, *images.shape[-2:])
+        return self.unet.encode(torch.cat([images, seen], dim=1))
+
+    def _decide(self, levels: list[Tensor], noise: Tensor) -> Policy:
+        first, k = self.config.noise_channels, len(self.transforms)
+        return self.head(levels[-1].mean(dim=(-2, -1)), noise[:, first : first + k], noise[:, first + k : first + 2 * k])

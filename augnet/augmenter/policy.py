@@ -1,0 +1,129 @@
+"""The policy: from the U-Net's bottleneck and noise to one amount per image and transform.
+
+For transform k an image has a centre c and a spread s, both in magnitudes (1 stands for the transform's limit), and
+with noise u uniform on (-1, 1) its magnitude is m = c + s u: signed transforms get the amount limit · m, the others
+limit · |m|. A choice, such as a mirror, is made with probability p instead.
+
+A pathwise gradient cannot pass through a choice. Its probability learns from the log-probability of what was drawn
+and the influence of each image on the validation loss (`IFTTrainer.outer_step`), which is unbiased, where relaxed
+Bernoulli and straight-through gradients are not.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from augnet.transforms import DifferentiableTransform
+
+# Raw outputs are multiplied by this, so that one learning rate suits the U-Net's convolutions (weights of about 0.1)
+# and the policy, whose raw outputs must travel over several units.
+GAIN = 10.0
+# Centres move this much slower than spreads: the gradient of a centre averages to nothing where a transform is as good
+# to either side, and what is left is noise, in which a fast centre drifts.
+CENTRE_SHARE = 0.2
+# Probabilities stay off 0 and 1, where a choice would never be tried again.
+LEAST_PROBABILITY = 0.01
+
+
+class Policy(NamedTuple):
+    """What was decided for each image (b) and transform (k).
+
+    Magnitudes are shares of the transform's limit; `amounts` are in the transform's unit.
+    """
+
+    centre: Float[Tensor, "b k"]
+    spread: Float[Tensor, "b k"]
+    probability: Float[Tensor, "b k"]
+    amounts: Float[Tensor, "b k"]
+    log_probability: Float[Tensor, "b"]  # of the choices drawn, given the images
+
+
+class PolicyHead(nn.Module):
+    """Linear map from bottleneck features to centre, spread and probability.
+
+    Starts the same for all images (no weights, only biases) and at a moderate spread: at spread zero the gradient
+    to the spread vanishes by symmetry.
+
+    Args:
+        features: channels of the bottleneck.
+        transforms: what the policy is for.
+        start_spread: spread to begin with, in (0, 1).
+        start_probability: probability of each choice to begin with, in (0, 1).
+    """
+
+    def __init__(
+        self,
+        features: int,
+        transforms: Sequence[DifferentiableTransform],
+        *,
+        start_spread: float,
+        start_probability: float,
+    ) -> None:
+        super().__init__()
+        self.linear = nn.Linear(features, 3 * len(transforms))
+        nn.init.zeros_(self.linear.weight)
+        start = torch.tensor([0.0, _logit(start_spread), _logit(start_probability)])
+        with torch.no_grad():
+            self.linear.bias.copy_(start.repeat_interleave(len(transforms)) / GAIN)
+        self.register_buffer("limit", torch.tensor([t.limit for t in transforms]), persistent=False)
+        self.register_buffer("signed", torch.tensor([t.signed for t in transforms]), persistent=False)
+        self.register_buffer("choice", torch.tensor([t.choice for t in transforms]), persistent=False)
+
+    def forward(
+        self, features: Float[Tensor, "b features"], noise: Float[Tensor, "b k"], dice: Float[Tensor, "b k"]
+    ) -> Policy:
+        """Decide; `noise` and `dice` are uniform on (-1, 1)."""
+        # The mean over features, not their sum: the step of a weight should move a raw output no further than
+        # the step of its bias, however wide the U-Net.
+        normal = nn.functional.layer_norm(features, features.shape[-1:]) / features.shape[-1]
+        centre, spread, probability = (GAIN * self.linear(normal)).chunk(3, dim=-1)
+        centre, spread, probability = (CENTRE_SHARE * centre).tanh(), spread.sigmoid(), probability.sigmoid()
+        probability = LEAST_PROBABILITY + (1 - 2 * LEAST_PROBABILITY) * probability
+        drawn = dice + 1 < 2 * probability
+        chances = torch.where(drawn, probability, 1 - probability)
+        log_probability = torch.where(self.choice, chances.log(), torch.zeros_like(chances)).sum(dim=-1)
+        magnitude = centre + spread * noise
+        magnitude = torch.where(self.signed, magnitude.clamp(-1, 1), magnitude.abs().clamp(max=1))
+        amounts = torch.where(self.choice, drawn.to(magnitude), self.limit * magnitude)
+        ones = torch.ones_like(probability)
+        return Policy(centre, spread, torch.where(self.choice, probability, ones), amounts, log_probability)
+
+
+def _logit(probability: float) -> float:
+    return float(torch.logit(torch.tensor(probability, dtype=torch.float64)))
+
+
+class Learned(NamedTuple):
+    """What a policy does with one transform, averaged over images; magnitudes in the transform's unit."""
+
+    transform: DifferentiableTransform
+    centre: float
+    spread: float
+    probability: float
+
+    @property
+    def words(self) -> str:
+        """Say it as a person would, such as "rotation ±14°"."""
+        label, unit = self.transform.label, self.transform.unit
+        if self.transform.choice:
+            return f"{label} p {self.probability:.2f}"
+        unit = "°" if unit == "degrees" else f" {unit}" if unit else ""
+        low, high = self.centre - self.spread, self.centre + self.spread
+        if not self.transform.signed:
+            low, high = (0.0, max(abs(low), abs(high))) if low * high <= 0 else sorted((abs(low), abs(high)))
+            return f"{label} {low:.2g} to {high:.2g}{unit}"
+        if abs(self.centre) < self.spread / 4:
+            return f"{label} ±{self.spread:.2g}{unit}"
+        return f"{label} {low:+.2g} to {high:+.2g}{unit}"
+
+
+def summarise(policy: Policy, transforms: Sequence[DifferentiableTransform]) -> list[Learned]:
+    """Average a policy over its images, one entry per transform."""
+    centre, spread, probability = (x.mean(dim=0).tolist() for x in policy[:3])
+    return [
+        Learned(t, t.limit * c, t.limit * s, p)
+        for t, c, s, p in zip(transforms, centre, spread, probability, strict=True)
+    ]

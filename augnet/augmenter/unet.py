@@ -1,0 +1,55 @@
+"""The U-Net: an encoder whose bottleneck decides and a decoder that paints.
+
+The plain network of Ronneberger, Fischer and Brox (2015), in the size that Lorraine, Vicol and Duvenaud (2020)
+used: at depth 2 and width 8, three channels and one noise channel, it has 6,659 weights.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+def _block(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(), nn.Conv2d(outputs, outputs, 3, padding=1), nn.ReLU()
+    )
+
+
+class UNet(nn.Module):
+    """Encoder and decoder with skips between levels of the same resolution.
+
+    Args:
+        inputs: channels that go in.
+        outputs: channels that the decoder paints; 0 leaves the decoder out.
+        depth: levels, the bottleneck included; each halves the resolution of the one above.
+        width: channels of the first level, doubled from level to level.
+    """
+
+    def __init__(self, *, inputs: int, outputs: int, depth: int, width: int) -> None:
+        super().__init__()
+        widths = [width * 2**level for level in range(depth)]
+        self.features = widths[-1]
+        self.down = nn.ModuleList(_block(i, o) for i, o in zip([inputs, *widths], widths, strict=False))
+        # from the bottleneck upwards
+        steps = list(zip(widths[:0:-1], widths[-2::-1], strict=True)) if outputs else []
+        self.up = nn.ModuleList(nn.ConvTranspose2d(low, high, 2, stride=2) for low, high in steps)
+        self.merge = nn.ModuleList(_block(2 * high, high) for _, high in steps)
+        self.paint = nn.Conv2d(width, outputs, 1) if outputs else None
+
+    def encode(self, x: Float[Tensor, "b inputs h w"]) -> list[Tensor]:
+        """Return the features of each level, full resolution first, bottleneck last."""
+        levels = []
+        for level, block in enumerate(self.down):
+            # Rounding up keeps a single pixel a single pixel, so that any image size has any depth.
+            x = block(x if level == 0 else F.avg_pool2d(x, 2, ceil_mode=True))
+            levels.append(x)
+        return levels
+
+    def decode(self, levels: list[Tensor]) -> Float[Tensor, "b outputs h w"]:
+        """Paint at full resolution from what `encode` returned."""
+        *skips, x = levels
+        for up, merge, skip in zip(self.up, self.merge, reversed(skips), strict=True):
+            enlarged = up(x)[..., : skip.shape[-2], : skip.shape[-1]]
+            x = merge(torch.cat([enlarged, skip], dim=1))
+        return self.paint(x)

@@ -1,0 +1,210 @@
+"""The command line: `augnet train`.
+
+Every verb is a short function whose docstring is its help. Whatever a user got wrong ends as one sentence and exit
+code 2; the library itself never prints.
+"""
+
+import contextlib
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from jsonargparse import ArgumentParser
+from tqdm import tqdm
+
+from augnet.data import source_from
+from augnet.recipe import Recipe, add_arguments, as_plain
+from augnet.training import IFTTrainer, Progress, Run, TrainingDiverged
+
+USAGE = """usage: augnet [-h] {train} ...
+
+Learn an image augmentation from the validation loss.
+
+  train    learn an augmenter and a classifier from labelled images; writes a run folder
+
+`augnet VERB --help` explains a verb.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a verb; return the exit code: 0 done, 2 bad input or a failed training, 128 + n stopped by signal n."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(USAGE, end="")
+        return 0
+    verb, *rest = arguments
+    if verb not in VERBS:
+        print(f"augnet: no verb {verb!r}; there is {', '.join(VERBS)}", file=sys.stderr)
+        return 2
+    try:
+        return VERBS[verb](rest)
+    except (ValueError, OSError, TrainingDiverged) as error:
+        print(f"augnet: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+
+
+def train(arguments: list[str]) -> int:
+    """Learn an augmenter and a classifier from labelled images.
+
+    augnet train [DATA] [--model NAME] [--out FOLDER] [--root FOLDER] [--recipe FILE] [SETTINGS]
+    augnet train --resume RUN
+
+      DATA             a folder of class folders (with train/ val/ test/ inside, or without), an .npz archive, the name
+                       of a torchvision data set, or hf:NAME; the digits of scikit-learn by default
+      --model NAME     any timm model; short for --classifier.name
+      --out FOLDER     run folder to write; runs/DATA by default
+      --root FOLDER    where a torchvision data set lies
+      --resume RUN     go on with a run that was stopped or killed
+      --recipe FILE    settings in YAML; what follows on the command line wins
+    """
+    if {"-h", "--help"} & set(arguments):
+        parser = ArgumentParser(prog="augnet train", description=train.__doc__)
+        add_arguments(parser)
+        parser.print_help()
+        return 0
+    own, settings = _split(arguments, ("model", "out", "root", "resume"))
+    if "resume" in own:
+        _refuse_beside_resume(own, settings)
+        trainer = IFTTrainer.resume(own["resume"])
+    else:
+        trainer = _begin(own, settings)
+    with _stopping(trainer) as signals, _bar(trainer) as report:
+        run = trainer.fit(report)
+    return _finished(run) if run.finished else _stopped(trainer, run, signals[0])
+
+
+VERBS: dict[str, Callable[[list[str]], int]] = {"train": train}
+
+
+def _split(arguments: list[str], names: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Take DATA and the options of these names out of the arguments; the rest are settings of the recipe.
+
+    Every option takes one value, so whatever follows neither `--name` nor a value is DATA.
+    """
+    own: dict[str, str] = {}
+    settings: list[str] = []
+    queue = list(arguments)
+    while queue:
+        argument = queue.pop(0)
+        if not argument.startswith("--"):
+            if "data" in own:
+                raise ValueError(f"one DATA is enough, found {own['data']!r} and {argument!r}")
+            own["data"] = argument
+            continue
+        name, equals, value = argument[2:].partition("=")
+        if not equals:
+            if not queue:
+                raise ValueError(f"{argument} lacks its value; `augnet train --help` explains it")
+            value = queue.pop(0)
+        if name in names:
+            own[name] = value
+        else:
+            settings += [f"--{name}={value}"]
+    return own, settings
+
+
+def _begin(own: dict[str, str], settings: list[str]) -> IFTTrainer:
+    """Make a trainer of what the command line said."""
+    recipes = [s for s in settings if s.startswith("--recipe=")]
+    others = [s for s in settings if not s.startswith("--recipe=")]
+    # DATA stands for a whole source, and must come before settings of single fields of it.
+    if "data" in own:
+        recipes.append(f"--data={json.dumps(as_plain(source_from(own['data'], own.get('root'))))}")
+    elif "root" in own:
+        raise ValueError("--root says where a torchvision data set lies, but no DATA was named")
+    if "model" in own:
+        recipes.append(f"--classifier.name={own['model']}")
+    recipe = Recipe.parse([*recipes, *others])
+    return IFTTrainer(recipe, out=own.get("out") or _free_folder(own.get("data") or type(recipe.data).__name__.lower()))
+
+
+def _free_folder(data: str) -> Path:
+    """Name a run folder after the data, with a number where it is taken."""
+    path = Path(data)
+    name = (path.parent.name or path.stem) if path.stem == "train" else path.stem or "run"
+    for number in range(1, 10_000):
+        folder = Path("runs") / (name if number == 1 else f"{name}-{number}")
+        if not folder.exists():
+            return folder
+    raise ValueError(f"runs/ has 10,000 runs of {name}; name another folder with --out")
+
+
+def _refuse_beside_resume(own: dict[str, str], settings: list[str]) -> None:
+    surplus = [name for name in own if name != "resume"] + [s[2:].partition("=")[0] for s in settings]
+    if surplus:
+        raise ValueError(
+            f"--resume goes on with the recipe of {own['resume']}, so {', '.join(surplus)} cannot be set; start a new run"
+        )
+
+
+@contextlib.contextmanager
+def _bar(trainer: IFTTrainer) -> Iterator[Callable[[Progress], None]]:
+    """Show a progress bar, and now and then a line in words."""
+    splits, total = trainer.splits, trainer.recipe.schedule.inner_steps
+    print(
+        f"{len(splits.train):,} training, {len(splits.val):,} validation and {len(splits.test or ()):,} test images of "
+        f"{len(splits.classes)} classes, {splits.size[1]}×{splits.size[0]} pixels · run folder {trainer.path}"
+    )
+    for note in trainer.notes:
+        print(f"note: {note}")
+    lines = 0
+    with tqdm(total=total, initial=trainer.step, unit="step", dynamic_ncols=True, smoothing=0.05) as bar:
+
+        def report(progress: Progress) -> None:
+            nonlocal lines
+            lines += 1
+            bar.update(progress.step - bar.n)
+            bar.set_postfix_str(
+                f"training loss {progress.training_loss:.3f}, validation loss {progress.validation_loss:.3f}, "
+                f"hypergradient norm {progress.hypergradient_norm:.1e} ({progress.hypergradient_noise:.0%} noise), "
+                f"{progress.images_per_second:,.0f} images/s"
+            )
+            for warning in progress.warnings:
+                bar.write(f"warning: {warning}")
+            if lines % 10 == 0:
+                bar.write(f"step {progress.step:,} of {total:,} · {_words([item.words for item in progress.learned])}")
+
+        yield report
+
+
+def _words(learned: list[str]) -> str:
+    return ", ".join(learned) or "a residual without transforms"
+
+
+@contextlib.contextmanager
+def _stopping(trainer: IFTTrainer) -> Iterator[list[int]]:
+    """Let Ctrl-C and SIGTERM end the training after the step that is under way; a second one ends it at once."""
+    received: list[int] = []
+
+    def stop(number: int, _: object) -> None:
+        received.append(number)
+        trainer.stop()
+        signal.signal(number, before[number])
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stopped(trainer: IFTTrainer, run: Run | None, number: int) -> int:
+    total = trainer.recipe.schedule.inner_steps
+    print(f"stopped at step {trainer.step:,} of {total:,} and saved; go on with: augnet train --resume {run.path}")
+    return 128 + number
+
+
+def _finished(run: Run) -> int:
+    record = run.record
+    test = f", test {record['test_accuracy']:.1%}" if record["test_accuracy"] is not None else ", no test images"
+    seconds = sum(record["seconds"].values())
+    share = record["share_of_learning_to_augment"]
+    print(f"accuracy    validation {record['validation_accuracy']:.1%}{test}")
+    print(f"learned     {_words(record['learned'])}")
+    print(f"cost        {seconds:,.0f} s, of which learning the augmenter took {share:.0%}")
+    print(f"run folder  {run.path}")
+    print(f'next        python -c "import augnet; print(augnet.Run({str(run.path)!r}).augmenter())"')
+    return 0

@@ -1,0 +1,293 @@
+"""Products with the curvature of a training loss, and diagonals to precondition them.
+
+Everything the solvers know of a network is made here: a function from vector to vector. Three classes make one,
+each from something else: `HessianProducts` from a gradient that kept its graph, `GaussNewtonProducts` from a network's
+outputs, `DifferenceProducts` from a loss that can be computed again (for networks without second derivatives).
+
+Symbols: w weights (p numbers in all), λ hyperparameters, L training loss, g = ∂L/∂w, H = ∂²L/∂w²,
+J = ∂outputs/∂w, v a vector like w.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd import grad
+from torch.optim import Optimizer
+
+Operator = Callable[[Tensor], Tensor]
+
+
+def flatten(tensors: Iterable[Tensor]) -> Float[Tensor, "p"]:
+    """Lay the entries of all tensors end to end."""
+    return torch.cat([tensor.reshape(-1) for tensor in tensors])
+
+
+def unflatten(vector: Float[Tensor, "p"], like: Sequence[Tensor]) -> list[Tensor]:
+    """Cut a vector into pieces of the shapes and number types of `like`: the inverse of `flatten`.
+
+    Raises:
+        ValueError: if the vector has another number of entries than `like`.
+    """
+    sizes = [tensor.numel() for tensor in like]
+    if vector.numel() != sum(sizes):
+        raise ValueError(
+            f"the vector has {vector.numel()} entries but the {len(sizes)} tensors have {sum(sizes)}; "
+            "was it made for other weights?"
+        )
+    pieces = vector.split(sizes)
+    return [piece.view_as(tensor).to(tensor.dtype) for piece, tensor in zip(pieces, like, strict=True)]
+
+
+def zeros_for_unused(gradients: Iterable[Tensor | None], like: Sequence[Tensor]) -> list[Tensor]:
+    """Put zeros where autograd answered None, which it does for tensors that a loss does not use."""
+    return [torch.zeros_like(t) if g is None else g for g, t in zip(gradients, like, strict=True)]
+
+
+class CurvatureProducts(ABC):
+    """Products Hv, and mixed derivatives ∂⟨v, g⟩/∂λ.
+
+    One pass can answer both questions. Product number `joint` does so, and `mixed` at the same vector is then free:
+    this is how K Neumann terms cost K double backward passes and not K + 1.
+
+    Args:
+        weights: what g is taken by.
+        hyperparameters: tensors that require gradients, leaves or not.
+        joint: which product, counted from 1, also brings the mixed derivative; None for none.
+    """
+
+    def __init__(self, weights: Sequence[Tensor], hyperparameters: Sequence[Tensor], joint: int | None) -> None:
+        self.weights, self.hyperparameters, self.joint = list(weights), list(hyperparameters), joint
+        self.count = 0
+        self._last: tuple[Tensor, list[Tensor | None]] | None = None
+
+    def __call__(self, vector: Float[Tensor, "p"]) -> Float[Tensor, "p"]:
+        self.count += 1
+        joint = self.count == self.joint
+        parts = self._derivative(vector, [*self.weights, *self.hyperparameters] if joint else self.weights)
+        if joint:
+            self._last = vector, parts[len(self.weights) :]
+        return flatten(zeros_for_unused(parts[: len(self.weights)], self.weights))
+
+    def mixed(self, vector: Float[Tensor, "p"]) -> list[Tensor | None]:
+        """Return ∂⟨v, g⟩/∂λ, one tensor per hyperparameter; None for those that g does not depend on."""
+        if self._last is not None and torch.equal(self._last[0], vector):
+            return self._last[1]
+        return self._derivative(vector, self.hyperparameters)
+
+    @abstractmethod
+    def _derivative(self, vector: Tensor, inputs: list[Tensor]) -> list[Tensor | None]:
+        """Return ∂⟨v, g⟩/∂input for every input."""
+
+
+class HessianProducts(CurvatureProducts):
+    """Products by a second backward pass through g.
+
+    Args:
+        gradient: g, one tensor per weight, computed with `create_graph=True`.
+        weights, hyperparameters, joint: as in `CurvatureProducts`.
+    """
+
+    def __init__(
+        self,
+        gradient: Sequence[Tensor],
+        weights: Sequence[Tensor],
+        hyperparameters: Sequence[Tensor] = (),
+        joint: int | None = None,
+    ) -> None:
+        super().__init__(weights, hyperparameters, joint)
+        self.gradient = list(gradient)
+
+    def _derivative(self, vector: Tensor, inputs: list[Tensor]) -> list[Tensor | None]:
+        # A part of g without a graph is constant (a loss linear in that weight): its derivative is zero.
+        pairs = [(g, v) for g, v in zip(self.gradient, unflatten(vector, self.gradient), strict=True) if g.requires_grad]
+        if not pairs or not inputs:
+            return [None] * len(inputs)
+        parts, directions = zip(*pairs, strict=True)
+        return list(grad(parts, inputs, grad_outputs=directions, retain_graph=True, allow_unused=True))
+
+
+class GaussNewtonProducts:
+    """Products JᵀH_out J v, with H_out the Hessian of the loss in the network's outputs.
+
+    Positive semi-definite whenever the loss is convex in the outputs, so conjugate gradients never meet negative
+    curvature. What does not pass through the outputs, such as weight decay, is not in it: give it as damping.
+    J v comes from two backward passes, the second through a stand-in for the outputs' gradient.
+
+    Args:
+        loss: a function of `outputs`, its graph kept.
+        outputs: what the network gave, its graph kept.
+        weights: what J is taken by.
+
+    Raises:
+        ValueError: if the loss does not depend on `outputs`.
+    """
+
+    def __init__(self, loss: Tensor, outputs: Tensor, weights: Sequence[Tensor]) -> None:
+        self.outputs, self.weights = outputs, list(weights)
+        (slope,) = grad(loss, [outputs], create_graph=True, allow_unused=True)
+        if slope is None:
+            raise ValueError(
+                "the training loss does not depend on the given outputs; "
+                "hand over the very tensor that the loss was computed from"
+            )
+        self.slope = slope
+        self.stand_in = torch.zeros_like(outputs, requires_grad=True)
+        backward = grad(outputs, self.weights, self.stand_in, create_graph=True, allow_unused=True)
+        self.backward = zeros_for_unused(backward, self.weights)
+
+    def __call__(self, vector: Float[Tensor, "p"]) -> Float[Tensor, "p"]:
+        pairs = [(t, v) for t, v in zip(self.backward, unflatten(vector, self.weights), strict=True) if t.requires_grad]
+        if not pairs or not self.slope.requires_grad:
+            return torch.zeros_like(vector)
+        parts, directions = zip(*pairs, strict=True)
+        (forward,) = grad(parts, [self.stand_in], directions, retain_graph=True)
+        (curved,) = grad(self.slope, [self.outputs], forward, retain_graph=True)
+        product = grad(self.outputs, self.weights, curved, retain_graph=True, allow_unused=True)
+        return flatten(zeros_for_unused(product, self.weights))
+
+
+class DifferenceProducts(CurvatureProducts):
+    """Products by central differences of gradients, for networks without second derivatives.
+
+    Each costs two plain training gradients. The weights move in place by ±ε/|v| along v and are put back exactly;
+    graphs recorded through them before can then no longer be walked backward.
+
+    Args:
+        loss: computes the training loss anew at the current weights; the same batch and the same noise every time.
+        weights: leaves, moved in place.
+        hyperparameters, joint: as in `CurvatureProducts`.
+        epsilon: length of the move in weight space. By default cbrt(machine epsilon) times max(1, |w|), which balances
+            rounding against the change of curvature for a smooth loss; a network of ReLUs may need a longer one.
+    """
+
+    def __init__(
+        self,
+        loss: Callable[[], Tensor],
+        weights: Sequence[Tensor],
+        hyperparameters: Sequence[Tensor] = (),
+        joint: int | None = None,
+        epsilon: float | None = None,
+    ) -> None:
+        super().__init__(weights, hyperparameters, joint)
+        self.loss = loss
+        if epsilon is None:
+            w = flatten(self.weights).detach()
+            epsilon = torch.finfo(w.dtype).eps ** (1 / 3) * max(1.0, float(w.norm()))
+        self.epsilon = epsilon
+
+    def _derivative(self, vector: Tensor, inputs: list[Tensor]) -> list[Tensor | None]:
+        length = vector.norm()
+        if length == 0:
+            return [torch.zeros_like(tensor) for tensor in inputs]
+        step = self.epsilon / length
+        moves = unflatten(step * vector, self.weights)
+        kept = [weight.detach().clone() for weight in self.weights]
+        try:
+            ahead = self._gradient_at(kept, moves, 1.0, inputs)
+            behind = self._gradient_at(kept, moves, -1.0, inputs)
+        finally:
+            with torch.no_grad():
+                for weight, value in zip(self.weights, kept, strict=True):
+                    weight.copy_(value)
+        return [
+            None if a is None or b is None else (a - b) / (2 * step) for a, b in zip(ahead, behind, strict=True)
+        ]
+
+    def _gradient_at(
+        self, kept: list[Tensor], moves: list[Tensor], sign: float, inputs: list[Tensor]
+    ) -> list[Tensor | None]:
+        with torch.no_grad():
+            for weight, value, move in zip(self.weights, kept, moves, strict=True):
+                weight.copy_(value + sign * move)
+        return list(grad(self.loss(), inputs, allow_unused=True))
+
+
+def twice_differentiable(
+    loss: Callable[[], Tensor], weights: Sequence[Tensor], hyperparameters: Sequence[Tensor] = ()
+) -> str | None:
+    """Try a double backward pass and say why it fails.
+
+    Args:
+        loss: computes the training loss of a tiny batch.
+        weights: what the gradient is taken by, twice.
+        hyperparameters: what the mixed derivative is taken by.
+
+    Returns:
+        None if it works; otherwise the reason, as one sentence to show to a user.
+    """
+    try:
+        g = zeros_for_unused(grad(loss(), weights, create_graph=True, allow_unused=True), weights)
+        products = HessianProducts(g, weights, hyperparameters, joint=1)
+        products(torch.ones_like(flatten(g)).detach())
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        return (
+            f"the model has no second derivative ({reason}); switch fused attention off, choose a model of twice "
+            "differentiable layers, or take finite differences of gradients"
+        )
+    return None
+
+
+def largest_eigenvalue(operator: Operator, start: Float[Tensor, "p"], products: int) -> tuple[float, Tensor]:
+    """Estimate the largest eigenvalue in absolute value by power iteration.
+
+    Returns:
+        The estimate, which approaches from below, and the unit vector to go on from.
+    """
+    top, estimate = start / start.norm().clamp_min(torch.finfo(start.dtype).tiny), 0.0
+    for _ in range(products):
+        image = operator(top)
+        size = image.norm()
+        estimate = float(size)
+        top = image / size.clamp_min(torch.finfo(start.dtype).tiny)
+    return estimate, top
+
+
+def jacobi_diagonal(
+    hessian: Operator, like: Float[Tensor, "p"], probes: int = 10, generator: torch.Generator | None = None
+) -> Float[Tensor, "p"]:
+    """Estimate the diagonal of H as the mean of z ⊙ Hz over random signs z (Hutchinson).
+
+    Args:
+        hessian: products with H.
+        like: any vector of the size, number type and device of the weights.
+        probes: products spent.
+        generator: source of the signs; on the device of `like`.
+
+    Returns:
+        A positive diagonal: absolute values, none below a hundredth of their mean, as a preconditioner must be.
+    """
+    total = torch.zeros_like(like)
+    for _ in range(probes):
+        z = torch.randint(0, 2, like.shape, generator=generator, device=like.device).to(like.dtype) * 2 - 1
+        total += z * hessian(z)
+    size = (total / probes).abs()
+    floor = (size.mean() / 100).clamp_min(torch.finfo(like.dtype).tiny)
+    return size.clamp_min(floor)
+
+
+def optimiser_diagonal(optimizer: Optimizer, weights: Sequence[Tensor]) -> Float[Tensor, "p"]:
+    """Read the root of the second moment that Adam, AdamW or RMSprop keeps, plus its ε (as SAMA, Choe et al. 2023).
+
+    The inner optimiser divides its steps by this diagonal, so it is the curvature that the weights really feel.
+
+    Raises:
+        ValueError: if the optimiser keeps no second moment, or has not made a step yet.
+    """
+    settings = {id(weight): group for group in optimizer.param_groups for weight in group["params"]}
+    pieces = []
+    for number, weight in enumerate(weights):
+        state, group = optimizer.state.get(weight, {}), settings.get(id(weight))
+        moment = state.get("exp_avg_sq", state.get("square_avg"))
+        if group is None or moment is None:
+            raise ValueError(
+                f"{type(optimizer).__name__} holds no second moment for weight {number}; take Adam, AdamW or RMSprop "
+                "and make a step first, or precondition with jacobi_diagonal or not at all"
+            )
+        if "betas" in group:
+            moment = moment / (1 - group["betas"][1] ** float(state["step"]))
+        pieces.append(moment.sqrt() + group["eps"])
+    return flatten(pieces)

@@ -1,0 +1,213 @@
+"""The gradient of a validation loss by hyperparameters, through the implicit function theorem.
+
+    dL_val/dλ = ∂L_val/∂λ − pᵀ ∂²L_train/∂w∂λ,     p ≈ (∂²L_train/∂w²)⁻¹ ∂L_val/∂w
+
+(Lorraine, Vicol and Duvenaud 2020). The hyperparameters may be of any kind: weight decays, example weights, pixels, or
+the augmented images at which a trainer cuts the graph of its augmenter.
+
+Symbols: w weights, λ hyperparameters, g = ∂L_train/∂w, H = ∂²L_train/∂w², b = ∂L_val/∂w, p ≈ H⁻¹b,
+P = I − ggᵀ/(gᵀg) the projection on the complement of g.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd import grad
+
+from augnet.implicit.curvature import (
+    CurvatureProducts,
+    DifferenceProducts,
+    GaussNewtonProducts,
+    HessianProducts,
+    Operator,
+    flatten,
+    unflatten,
+    zeros_for_unused,
+)
+from augnet.implicit.inverse import InverseHessian, Solution
+
+
+class Hypergradient(NamedTuple):
+    """What one outer step needs, and the inner step's gradient, which was computed on the way.
+
+    Args:
+        gradients: dL_val/dλ, one tensor per hyperparameter; zeros where neither loss depends on it.
+        solution: p and how it was found; the next call's `start`.
+        train_gradient: dL_train/dw, one tensor per weight, without a graph.
+        val_gradient: dL_val/dw, one tensor per weight, without a graph.
+    """
+
+    gradients: list[Tensor]
+    solution: Solution
+    train_gradient: list[Tensor]
+    val_gradient: list[Tensor]
+
+
+def hypergradient(
+    train_loss: Tensor,
+    val_loss: Tensor | None,
+    weights: Sequence[Tensor],
+    hyperparameters: Sequence[Tensor],
+    inverse: InverseHessian,
+    *,
+    start: Solution | None = None,
+    diagonal: Tensor | None = None,
+    project: bool = False,
+    outputs: Tensor | None = None,
+    val_gradient: Sequence[Tensor] | Tensor | None = None,
+    average: Operator | None = None,
+) -> Hypergradient:
+    """Differentiate a validation loss by hyperparameters that act through trained weights.
+
+    **Projection.** The implicit function theorem asks that g = 0, which a network in training never meets. Yet w is
+    always stationary within the plane w + {δ : gᵀδ = 0}, because g has no component in it. There the theorem
+    holds exactly: the best weights in that plane respond to λ by δw = −(PHP)⁺ P ∂g/∂λ, and `project=True` returns the
+    hypergradient of that response. Right side, operator and start are projected; at g = 0 nothing changes. What is left
+    out, the component along g, mostly says "a longer step in the same direction", which is the learning rate's
+    business: a hyperparameter that only scales the training loss gets 0, where T1–T2 would enlarge it for ever.
+    Its limit: a hyperparameter that moves the weights along g itself is not seen. With one weight the answer is
+    always 0; in a narrow valley g points along the floor, the very direction in which the weights respond most.
+
+    Args:
+        train_loss: a function of `weights` and `hyperparameters`, its graph kept.
+        val_loss: a function of `weights`, perhaps of `hyperparameters` too; None if `val_gradient` says it all.
+        weights: what the inner problem trains.
+        hyperparameters: tensors that require gradients.
+        inverse: how to approximate H⁻¹b.
+        start: the solution of the last call, for a warm start.
+        diagonal: one positive number per weight to precondition by, as `optimiser_diagonal` gives.
+        project: leave out responses along the training gradient.
+        outputs: the network's outputs that `train_loss` was computed from; only for Gauss–Newton curvature.
+        val_gradient: b, flat or one tensor per weight, if it is known already.
+        average: averages a flat vector over devices; applied to g, b and every product with H. The gradients by
+            hyperparameters stay those of this device's part of the training loss.
+
+    Returns:
+        The hypergradient. Neumann's K products cost K double backward passes, the mixed derivative included.
+
+    Raises:
+        ValueError: if neither loss depends on any hyperparameter, if there is neither `val_loss` nor `val_gradient`,
+            or if Gauss–Newton curvature is asked for without `outputs`.
+    """
+    weights, hyperparameters = list(weights), list(hyperparameters)
+    val_gradient, direct = _validation(val_loss, val_gradient, weights, hyperparameters)
+    g = zeros_for_unused(grad(train_loss, weights, create_graph=True, allow_unused=True), weights)
+    if inverse.curvature == "gauss_newton":
+        if outputs is None:
+            raise ValueError(
+                f"{type(inverse).__name__} is set to Gauss–Newton curvature but no outputs were given; "
+                "pass outputs=, the tensor that the training loss was computed from"
+            )
+        products = HessianProducts(g, weights, hyperparameters)
+        matrix: Operator = GaussNewtonProducts(train_loss, outputs, weights)
+    else:
+        matrix = products = HessianProducts(g, weights, hyperparameters, joint=inverse.planned(start))
+    return _solve(products, matrix, g, val_gradient, direct, inverse, start, diagonal, project, average)
+
+
+def hypergradient_by_differences(
+    train_loss: Callable[[], Tensor],
+    val_loss: Tensor | None,
+    weights: Sequence[Tensor],
+    hyperparameters: Sequence[Tensor],
+    inverse: InverseHessian,
+    *,
+    epsilon: float | None = None,
+    start: Solution | None = None,
+    diagonal: Tensor | None = None,
+    project: bool = False,
+    val_gradient: Sequence[Tensor] | Tensor | None = None,
+    average: Operator | None = None,
+) -> Hypergradient:
+    """Do as `hypergradient` for a network without second derivatives: differences stand for double backward passes.
+
+    Args:
+        train_loss: computes the training loss anew at the current weights; same batch, same noise, every time.
+        epsilon: length of the move in weight space; see `DifferenceProducts`.
+
+    The other arguments and the errors are those of `hypergradient`; Gauss–Newton curvature is a ValueError.
+    """
+    weights, hyperparameters = list(weights), list(hyperparameters)
+    if inverse.curvature == "gauss_newton":
+        raise ValueError(
+            f"{type(inverse).__name__} is set to Gauss–Newton curvature, which needs a double backward pass; "
+            "set its curvature to 'hessian'"
+        )
+    # The validation gradient first: the differences move the weights under its graph.
+    val_gradient, direct = _validation(val_loss, val_gradient, weights, hyperparameters)
+    g = zeros_for_unused(grad(train_loss(), weights, allow_unused=True), weights)
+    products = DifferenceProducts(train_loss, weights, hyperparameters, inverse.planned(start), epsilon)
+    return _solve(products, products, g, val_gradient, direct, inverse, start, diagonal, project, average)
+
+
+def _validation(
+    val_loss: Tensor | None,
+    val_gradient: Sequence[Tensor] | Tensor | None,
+    weights: list[Tensor],
+    hyperparameters: list[Tensor],
+) -> tuple[list[Tensor], list[Tensor | None]]:
+    """Return b per weight, and ∂L_val/∂λ per hyperparameter or None where there is none."""
+    if val_loss is None and val_gradient is None:
+        raise ValueError("neither val_loss nor val_gradient was given; pass the validation loss or its gradient")
+    direct: list[Tensor | None] = [None] * len(hyperparameters)
+    found = val_gradient
+    if val_loss is not None:
+        wanted = [*weights, *hyperparameters] if val_gradient is None else hyperparameters
+        parts = grad(val_loss, wanted, allow_unused=True)
+        direct = list(parts[len(wanted) - len(hyperparameters) :])
+        if val_gradient is None:
+            found = zeros_for_unused(parts[: len(weights)], weights)
+    pieces = unflatten(found, weights) if isinstance(found, Tensor) else list(found)
+    return [piece.detach() for piece in pieces], direct
+
+
+def _solve(
+    products: CurvatureProducts,
+    matrix: Operator,
+    g: list[Tensor],
+    val_gradient: list[Tensor],
+    direct: list[Tensor | None],
+    inverse: InverseHessian,
+    start: Solution | None,
+    diagonal: Tensor | None,
+    project: bool,
+    average: Operator | None,
+) -> Hypergradient:
+    """Solve Hp = b and put the hypergradient together."""
+    averaged: Operator = average or (lambda v: v)
+    gradient, b = averaged(flatten(g).detach()), averaged(flatten(val_gradient))
+    if project:
+        # A gradient of the size of rounding has no direction worth the name.
+        off = _complement(gradient, least=torch.finfo(b.dtype).eps ** 0.75 * float(b.norm()))
+        solution = inverse.solve(
+            lambda v: off(averaged(matrix(off(v)))),
+            off(b),
+            start if start is None else start._replace(next=off(start.next)),
+            diagonal,
+        )
+        p = off(solution.value)
+    else:
+        solution = inverse.solve(lambda v: averaged(matrix(v)), b, start, diagonal)
+        p = solution.value
+    mixed = products.mixed(p)
+    if all(part is None for part in [*mixed, *direct]):
+        raise ValueError(
+            f"no gradient reaches any of the {len(mixed)} hyperparameters; "
+            "was the training loss computed from them?"
+        )
+    gradients = [
+        (torch.zeros_like(tensor) if ours is None else ours) - (torch.zeros_like(tensor) if theirs is None else theirs)
+        for tensor, ours, theirs in zip(products.hyperparameters, direct, mixed, strict=True)
+    ]
+    return Hypergradient(gradients, solution, unflatten(gradient, g), unflatten(b, g))
+
+
+def _complement(gradient: Tensor, least: float) -> Operator:
+    """Return v ↦ Pv; the identity where |g| is not above `least`."""
+    length = gradient.norm()
+    if length <= least:
+        return lambda v: v
+    unit = gradient / length
+    return lambda v: v - unit * (unit @ v)

@@ -1,0 +1,215 @@
+"""The recipe: everything that decides a training, as frozen settings that check themselves.
+
+A recipe comes from Python, from YAML or from the command line, and is written into the run folder whole, so that the
+run can be repeated and resumed. Building is one call per part; nothing here trains.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
+
+from augnet.augmenter import AugmenterConfig
+from augnet.classifier import ClassifierConfig
+from augnet.data import DataSource, Digits
+from augnet.implicit import InverseHessian, Neumann
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+    """When the two levels take turns.
+
+    Args:
+        inner_steps: classifier updates in all.
+        outer_every: classifier updates between two augmenter updates; each augmenter update is a classifier update too.
+        warmup: classifier updates before the first augmenter update.
+        batch_size: training images per step.
+        val_batch_size: validation images per augmenter update.
+    """
+
+    inner_steps: int = 1500
+    outer_every: int = 5
+    warmup: int = 100
+    batch_size: int = 64
+    val_batch_size: int = 128
+
+    def __post_init__(self) -> None:
+        for name in ("inner_steps", "outer_every", "batch_size", "val_batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}")
+        if not 0 <= self.warmup < self.inner_steps:
+            raise ValueError(
+                f"warmup ({self.warmup}) must be below inner_steps ({self.inner_steps}), "
+                "or the augmenter is never updated"
+            )
+
+    def is_outer(self, step: int) -> bool:
+        """Whether the classifier update number `step` (from 0) also updates the augmenter."""
+        return step >= self.warmup and (step - self.warmup) % self.outer_every == 0
+
+    def outer_steps_before(self, step: int) -> int:
+        """Count the augmenter updates among the first `step` classifier updates."""
+        return 0 if step <= self.warmup else (step - self.warmup - 1) // self.outer_every + 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class InnerConfig:
+    """How the classifier is trained.
+
+    Args:
+        optimiser: `sgd` (Nesterov momentum) or `adamw`.
+        learning_rate: at its peak; by default 0.1 (sgd) or 0.001 (adamw) from scratch, a tenth of it for finetuning.
+        momentum: of sgd.
+        weight_decay: by default 5e-4 (sgd) or 0.05 (adamw).
+        warmup: share of the steps over which the learning rate rises from 0; after it, a cosine to 0.
+        label_smoothing: share of the target spread over all classes.
+        gradient_clip: largest norm of the gradient; 0 leaves it alone.
+        precision: of steps that update the classifier alone; steps that update the augmenter are float32.
+    """
+
+    optimiser: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: float | None = None
+    momentum: float = 0.9
+    weight_decay: float | None = None
+    warmup: float = 0.05
+    label_smoothing: float = 0.0
+    gradient_clip: float = 0.0
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+    def __post_init__(self) -> None:
+        if self.learning_rate is not None and self.learning_rate <= 0:
+            raise ValueError(f"the inner learning_rate must be above 0, found {self.learning_rate}")
+        for name in ("warmup", "label_smoothing", "momentum"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"the inner {name} must lie in [0, 1), found {getattr(self, name)}")
+        if self.gradient_clip < 0:
+            raise ValueError(f"gradient_clip must not be negative, found {self.gradient_clip}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OuterConfig:
+    """How the augmenter is trained: Adam on the hypergradient.
+
+    Args:
+        learning_rate: constant over the run.
+        betas: of Adam's averages; the first one averages out the noise of the hypergradient.
+        project: take the component along the training gradient out of the inverse product (see `hypergradient`).
+        temperature: measure the validation loss at a fitted softmax temperature, so that augmentation is not
+            rewarded for curing overconfidence.
+        spread_reward: nats per unit of mean log spread, against collapse to no augmentation; 0 is off.
+        label_safety: nats of validation loss that one nat of disagreement is worth, between an averaged classifier's
+            view of an image before and after augmentation (TeachAugment, Suzuki 2022); 0 is off.
+        watch: share of the validation images that is kept from the hypergradient and watched for overfitting.
+    """
+
+    learning_rate: float = 3e-3
+    betas: tuple[float, float] = (0.9, 0.99)
+    project: bool = True
+    temperature: bool = True
+    spread_reward: float = 0.0
+    label_safety: float = 0.0
+    watch: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.learning_rate < 0:
+            raise ValueError(f"the outer learning_rate must not be negative, found {self.learning_rate}")
+        if not 0 <= self.watch < 1:
+            raise ValueError(f"watch must lie in [0, 1), found {self.watch}")
+        for name in ("spread_reward", "label_safety"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, found {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that decides a training.
+
+    Args:
+        data: where images come from and how validation is cut from them; left out when a run's data sets came
+            from Python.
+        classifier: which model.
+        augmenter: which transforms and how large a U-Net.
+        inverse_hessian: approximation of the inverse-Hessian-vector product.
+        schedule: steps and batches.
+        inner: optimiser of the classifier.
+        outer: optimiser of the augmenter.
+        seed: decides weights, validation split, batches and noise.
+        device: such as `cpu` or `cuda:1`; by default a GPU where there is one.
+        workers: processes that decode images that do not fit into memory.
+        checkpoint_every: steps between two checkpoints.
+    """
+
+    data: DataSource | None = field(default_factory=Digits)
+    classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
+    augmenter: AugmenterConfig = field(default_factory=AugmenterConfig)
+    inverse_hessian: InverseHessian = field(default_factory=lambda: Neumann(steps=1))
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    inner: InnerConfig = field(default_factory=InnerConfig)
+    outer: OuterConfig = field(default_factory=OuterConfig)
+    seed: int = 0
+    device: str | None = None
+    workers: int = 2
+    checkpoint_every: int = 200
+
+    def save(self, path: Path) -> None:
+        """Write as YAML that `load` and `augnet train --recipe` read."""
+        path.write_text(yaml.safe_dump(as_plain(self), sort_keys=False))
+
+    @classmethod
+    def load(cls, path: Path | str, overrides: Sequence[str] = ()) -> "Recipe":
+        """Read YAML; only what differs from the defaults need be there.
+
+        Args:
+            path: a recipe.
+            overrides: as on the command line, such as `["--schedule.inner_steps", "500"]`.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            ValueError: if a setting is unknown or a value does not fit.
+        """
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"no recipe at {path}; give the path of a YAML file")
+        return cls.parse(["--recipe", str(path), *overrides])
+
+    @classmethod
+    def parse(cls, arguments: Sequence[str]) -> "Recipe":
+        """Read settings written as on the command line: `--recipe FILE`, `--schedule.inner_steps 500`.
+
+        Raises:
+            ValueError: if a setting is unknown or a value does not fit.
+        """
+        parser = ArgumentParser(exit_on_error=False)
+        add_arguments(parser)
+        try:
+            settings = parser.instantiate_classes(parser.parse_args(list(arguments)))
+        except ArgumentError as error:
+            raise ValueError(str(error)) from error
+        return from_namespace(settings)
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Give a parser every setting of a recipe, and `--recipe FILE`."""
+    parser.add_argument("--recipe", action="config", help="YAML file of settings; later arguments win")
+    parser.add_class_arguments(Recipe, None)
+
+
+def from_namespace(settings: Namespace) -> Recipe:
+    """Make a recipe of what a parser with `add_arguments` found."""
+    return Recipe(**{f.name: settings[f.name] for f in dataclasses.fields(Recipe)})
+
+
+def as_plain(value: Any) -> Any:
+    """Turn settings into dicts, lists and scalars; members of a family name their class."""
+    if dataclasses.is_dataclass(value):
+        fields = {f.name: as_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        family = type(value).__mro__[1] is not object
+        return {"class_path": type(value).__name__, "init_args": fields} if family else fields
+    if isinstance(value, dict):
+        return {key: as_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

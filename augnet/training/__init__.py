@@ -1,0 +1,6 @@
+"""Joint training of classifier and augmenter, and the folder that it leaves behind."""
+
+from augnet.training.run import Run
+from augnet.training.trainer import IFTTrainer, Progress, TrainingDiverged
+
+__all__ = ["IFTTrainer", "Progress", "Run", "TrainingDiverged"]

@@ -1,0 +1,85 @@
+"""Alarms: what goes wrong in learning an augmentation, said in words with the setting to change.
+
+An alarm is raised once, and again only after `AGAIN` steps if it still holds.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from augnet.augmenter import Learned
+
+AGAIN = 1000
+# Shares of the limit below which an augmentation cannot be seen.
+FAINT = 0.02
+# The watched part must be this many standard errors worse than the part that is learned from.
+SURE = 4.0
+LEAST_AGREEMENT = 0.6
+SWAMPED = 0.995
+
+
+@dataclass
+class Alarms:
+    """What was raised, and at which step; `state` goes into a checkpoint."""
+
+    state: dict[str, int] = field(default_factory=dict)
+
+    def check(
+        self,
+        step: int,
+        *,
+        diverged: bool,
+        noise: float,
+        outer_steps: int,
+        learned: list[Learned],
+        overfitting: float,
+        agreement: float,
+        skipped: int,
+    ) -> list[str]:
+        """Return the sentences of the alarms that go off at `step`.
+
+        Args:
+            diverged: the last inverse-Hessian-vector product blew up.
+            noise: share of the hypergradient's variance in its mean square, 0 to 1.
+            outer_steps: augmenter updates so far.
+            learned: the policy, averaged over images.
+            overfitting: by how many standard errors the watched validation images have a higher loss than the others.
+            agreement: share of images that are right before augmentation and still right after it.
+            skipped: steps left out because their loss was not finite.
+        """
+        raised: dict[str, Any] = {
+            "divergence": diverged
+            and "the inverse-Hessian-vector product diverged and was started anew; if this goes on, raise "
+            "inverse_hessian.damping or lower its step_size",
+            "noise": outer_steps > 50
+            and noise > SWAMPED
+            and f"noise is {noise:.1%} of the hypergradient, which swamps its mean; raise schedule.val_batch_size or "
+            "schedule.batch_size, or lower outer.learning_rate",
+            "collapse": outer_steps > 20
+            and learned
+            and all(_is_faint(item) for item in learned)
+            and "the augmenter has collapsed to leaving images as they are: this data may want no augmentation; "
+            "otherwise set outer.spread_reward to 0.001 or so",
+            "overfitting": overfitting > SURE
+            and f"validation images kept from learning have a higher loss, by {overfitting:.1f} standard errors, than "
+            "those that the augmenter learns from: it overfits them; give more validation images or lower "
+            "outer.learning_rate",
+            "destruction": not math.isnan(agreement)
+            and agreement < LEAST_AGREEMENT
+            and f"only {agreement:.0%} of the images that the classifier gets right are still right once augmented; "
+            "if labels are destroyed, set outer.label_safety to 0.1 or so",
+            "skipped": skipped > 0
+            and f"{skipped} steps were left out because their loss was not finite; lower inner.learning_rate",
+        }
+        sentences = []
+        for name, sentence in raised.items():
+            if sentence and step - self.state.get(name, -AGAIN) >= AGAIN:
+                self.state[name] = step
+                sentences.append(sentence)
+        return sentences
+
+
+def _is_faint(item: Learned) -> bool:
+    if item.transform.choice:
+        return item.probability < FAINT
+    return abs(item.centre) + item.spread < FAINT * item.transform.limit

@@ -1,0 +1,117 @@
+"""What is measured beside training: losses, accuracy, agreement, temperature, and the noise of the hypergradient."""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from augnet.data import LabelledImages, all_batches
+
+BATCH = 256
+
+
+class Score(NamedTuple):
+    """How a classifier does on a set of images.
+
+    Args:
+        accuracy: share of images that it gets right.
+        loss: mean cross-entropy, nats.
+        standard_error: of the loss.
+        images: how many.
+    """
+
+    accuracy: float
+    loss: float
+    standard_error: float
+    images: int
+
+
+@torch.no_grad()
+def score(classifier: nn.Module, images: LabelledImages, device: torch.device) -> Score:
+    """Score a classifier, in evaluation mode, on images as they are."""
+    training = classifier.training
+    classifier.eval()
+    losses, right = [], 0
+    for batch, labels, _ in all_batches(images, BATCH):
+        logits = classifier(batch.to(device, memory_format=torch.channels_last))
+        labels = labels.to(device)
+        losses.append(F.cross_entropy(logits, labels, reduction="none"))
+        right += int((logits.argmax(dim=-1) == labels).sum())
+    classifier.train(training)
+    loss = torch.cat(losses).double()
+    spread = float(loss.std() / math.sqrt(len(loss))) if len(loss) > 1 else math.nan
+    return Score(right / len(loss), float(loss.mean()), spread, len(loss))
+
+
+@torch.no_grad()
+def agreement(
+    classifier: nn.Module,
+    clean: Float[Tensor, "b c h w"],
+    augmented: Float[Tensor, "b c h w"],
+    labels: Int64[Tensor, "b"],
+) -> float:
+    """Give the share, among images that are classified rightly, of those that still are once augmented; nan if none."""
+    training = classifier.training
+    classifier.eval()
+    before = classifier(clean).argmax(dim=-1) == labels
+    after = classifier(augmented).argmax(dim=-1) == labels
+    classifier.train(training)
+    return float((before & after).sum() / before.sum()) if bool(before.any()) else math.nan
+
+
+def fitted_log_temperature(logits: Float[Tensor, "b classes"], labels: Int64[Tensor, "b"]) -> float:
+    """Give the log of the temperature at which the logits' cross-entropy is least, within (1/20, 20).
+
+    One dimension, convex in the inverse temperature β (Guo et al. 2017): bisection on the sign of the slope, which is
+    the mean of E_softmax(βz)[z] − z_label.
+    """
+    z = logits.detach().double()
+    target = z.gather(1, labels[:, None]).mean()
+    low, high = -math.log(20.0), math.log(20.0)
+    for _ in range(20):
+        middle = (low + high) / 2
+        slope = ((z * math.exp(middle)).softmax(dim=-1) * z).sum(dim=-1).mean() - target
+        low, high = (low, middle) if float(slope) > 0 else (middle, high)
+    return -(low + high) / 2
+
+
+@dataclass
+class NoiseMeter:
+    """How much of a sequence of gradients is noise.
+
+    With m the average of the gradients and s that of their squared norms, both over about 1 / (1 − memory) steps, pure
+    noise gives |m|² = s (1 − memory) / (1 + memory) and a steady gradient |m|² = s.
+
+    Args:
+        mean: running average of the gradient.
+        square: running average of its squared norm.
+        weight: what both averages sum to, below 1 at the start.
+        last: norm of the last gradient.
+    """
+
+    mean: Tensor | None = None
+    square: float = 0.0
+    weight: float = 0.0
+    last: float | None = None
+    memory: float = 0.9
+
+    def add(self, gradient: Float[Tensor, "n"]) -> None:
+        """Take a gradient into the averages."""
+        new = 1 - self.memory
+        self.mean = new * gradient if self.mean is None else self.memory * self.mean + new * gradient
+        self.last = float(gradient.norm())
+        self.square = self.memory * self.square + new * self.last**2
+        self.weight = self.memory * self.weight + new
+
+    @property
+    def share(self) -> float:
+        """Share of noise in the mean square, 0 to 1; nan before the first gradient."""
+        if self.mean is None or self.square == 0:
+            return math.nan
+        kept = float(self.mean.square().sum()) / (self.weight * self.square)
+        floor = (1 - self.memory) / (1 + self.memory)
+        return min(1.0, max(0.0, (1 - kept) / (1 - floor)))

@@ -1,0 +1,238 @@
+"""The run folder: what a training leaves behind, and how to read it.
+
+recipe.yaml            every setting
+record.json            versions, seed, data fingerprint, what was adapted, results
+augmenter.safetensors  the augmenter, with a header that says what it is
+classifier.safetensors the classifier's weights
+metrics.csv            one row per report
+resume/                the last checkpoint
+"""
+
+import csv
+import importlib.metadata
+import json
+import platform
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import load_file, save
+from torch import nn
+
+from augnet.augmenter import Augmenter, load
+from augnet.augmenter.file import to_bytes
+from augnet.classifier import Classifier
+from augnet.data import Pair
+from augnet.recipe import Recipe
+from augnet.training import checkpoint
+from augnet.training.evaluation import score
+
+if TYPE_CHECKING:
+    from augnet.training.trainer import IFTTrainer, Progress
+
+PACKAGES = ("torch", "torchvision", "kornia", "timm", "numpy")
+
+
+class Run:
+    """A finished or unfinished training on disk.
+
+    Args:
+        path: the run folder.
+
+    Raises:
+        FileNotFoundError: if there is no run folder at `path`.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        if not (self.path / "recipe.yaml").is_file():
+            raise FileNotFoundError(f"no run at {self.path}: a run folder holds recipe.yaml; was it made by `augnet train`?")
+
+    @property
+    def recipe(self) -> Recipe:
+        """The settings; `data` is None where data sets came from Python."""
+        return Recipe.load(self.path / "recipe.yaml")
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Versions, seed, fingerprint, and, once it has ended, results."""
+        return json.loads((self.path / "record.json").read_text())
+
+    @property
+    def metrics(self) -> list[dict[str, float]]:
+        """One dict per report, in order of steps."""
+        with (self.path / "metrics.csv").open(newline="") as file:
+            return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+    @property
+    def finished(self) -> bool:
+        """Whether training came to its end."""
+        return "test_accuracy" in self.record
+
+    def augmenter(self) -> Augmenter:
+        """Load the augmenter, in evaluation mode, on the CPU."""
+        return load(self.path / "augmenter.safetensors")[0]
+
+    def classifier(self, own: nn.Module | None = None) -> nn.Module:
+        """Load the classifier, in evaluation mode, on the CPU.
+
+        Args:
+            own: a module like the one that was trained; only if it was the user's own.
+        """
+        record = self.record
+        model = own or Classifier.build(
+            replace(self.recipe.classifier, pretrained=False),
+            len(record["classes"]), record["channels"], tuple(record["size"]),
+        )  # fmt: skip
+        model.load_state_dict(load_file(self.path / "classifier.safetensors"))
+        return model.eval()
+
+
+class RunFolder:
+    """The writing side of a run.
+
+    Args:
+        path: an existing run folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Run(path).path
+
+    @classmethod
+    def make(cls, path: Path, recipe: Recipe, trainer: "IFTTrainer") -> "RunFolder":
+        """Begin a new run folder.
+
+        Raises:
+            FileExistsError: if there is something at `path` already.
+        """
+        if path.exists():
+            raise FileExistsError(
+                f"{path} exists and is never overwritten; give another --out, or go on with it by --resume {path}"
+            )
+        (path / "resume").mkdir(parents=True)
+        from_python = isinstance(recipe.data, Pair)
+        (replace(recipe, data=None) if from_python else recipe).save(path / "recipe.yaml")
+        folder = cls(path)
+        splits = trainer.splits
+        folder._write_record(
+            {
+                "augnet": importlib.metadata.version("augnet"),
+                "python": platform.python_version(),
+                "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+                "device": str(trainer.device),
+                "threads": torch.get_num_threads(),
+                "seed": recipe.seed,
+                "data_fingerprint": splits.fingerprint,
+                "images": {"train": len(splits.train), "validation": len(splits.val), "test": len(splits.test or ())},
+                "classes": list(splits.classes),
+                "channels": splits.channels,
+                "size": list(splits.size),
+                "skipped_files": list(splits.skipped),
+                "hyperparameters": sum(w.numel() for w in trainer.augmenter.parameters()),
+                "weights": sum(w.numel() for w in trainer.weights),
+                "notes": trainer.notes,
+            }
+        )
+        return folder
+
+    def recipe(self, given: Recipe | None) -> Recipe:
+        """Return the run's recipe, with data sets from Python put back.
+
+        Raises:
+            ValueError: if `given` differs from it in more than its data, or is needed and missing.
+        """
+        stored = Run(self.path).recipe
+        if given is not None:
+            compared = replace(given, data=None) if isinstance(given.data, Pair) else given
+            if compared != stored:
+                names = [n for n in vars(stored) if getattr(stored, n) != getattr(compared, n)]
+                raise ValueError(f"{self.path} was begun with another recipe: {', '.join(names)} differ; start a new run")
+            return given
+        if stored.data is None:
+            raise ValueError(
+                f"the data sets of {self.path} came from Python; resume it there: IFTTrainer.resume(path, recipe=...)"
+            )
+        return stored
+
+    def restore(self, trainer: "IFTTrainer") -> None:
+        """Put a trainer into the state of the last checkpoint.
+
+        Raises:
+            ValueError: if the data or the settings are not those of the checkpoint.
+        """
+        kept, found = Run(self.path).record["data_fingerprint"], trainer.splits.fingerprint
+        if kept != found:
+            raise ValueError(
+                f"the data of {self.path} have changed (fingerprint {kept[:12]} then, {found[:12]} now); start a new run"
+            )
+        state = checkpoint.read(self.path / "resume" / "state.safetensors")
+        try:
+            trainer.load_state(state)
+        except (KeyError, RuntimeError) as error:
+            raise ValueError(f"the checkpoint of {self.path} does not fit its recipe: {error}") from error
+        self._cut_metrics(trainer.step)
+
+    def save(self, trainer: "IFTTrainer") -> None:
+        """Write a checkpoint, the augmenter and the classifier as they are."""
+        checkpoint.write(trainer.state(), self.path / "resume" / "state.safetensors")
+        learned = trainer.learned()
+        about = {
+            "classes": list(trainer.splits.classes),
+            "data_fingerprint": trainer.splits.fingerprint,
+            "images": len(trainer.splits.train),
+            "steps": trainer.step,
+            "words": [item.words for item in learned],
+        }
+        checkpoint.write_bytes(to_bytes(trainer.augmenter, about), self.path / "augmenter.safetensors")
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in trainer.classifier.state_dict().items()}
+        checkpoint.write_bytes(save(weights), self.path / "classifier.safetensors")
+
+    def finish(self, trainer: "IFTTrainer") -> None:
+        """Score the classifier on the validation and the test images, and complete the record."""
+        record = Run(self.path).record
+        for name, images in (("validation", trainer.splits.val), ("test", trainer.splits.test)):
+            found = None if images is None else score(trainer.classifier, images, trainer.device)
+            record[f"{name}_accuracy"] = found and found.accuracy
+            record[f"{name}_loss"] = found and found.loss
+        record["seconds"] = trainer.seconds
+        record["share_of_learning_to_augment"] = trainer.share_of_learning()
+        record["learned"] = [item.words for item in trainer.learned()]
+        self._write_record(record)
+
+    def add_row(self, progress: "Progress") -> None:
+        """Append a row to metrics.csv."""
+        row = as_row(progress)
+        path = self.path / "metrics.csv"
+        fresh = not path.exists()
+        with path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, list(row))
+            if fresh:
+                writer.writeheader()
+            writer.writerow(row)
+
+    def _cut_metrics(self, step: int) -> None:
+        """Drop the rows that were written after the checkpoint; a killed run may have left half a line, too."""
+        path = self.path / "metrics.csv"
+        if not path.exists():
+            return
+        header, *rows = path.read_text().splitlines(keepends=True) or [""]
+        kept = [r for r in rows if r.endswith("\n") and r.count(",") == header.count(",") and int(r.split(",")[0]) <= step]
+        if kept:
+            checkpoint.write_bytes("".join([header, *kept]).encode(), path)
+        else:
+            path.unlink()
+
+    def _write_record(self, record: dict[str, Any]) -> None:
+        checkpoint.write_bytes(json.dumps(record, indent=2).encode(), self.path / "record.json")
+
+
+def as_row(progress: "Progress") -> dict[str, float]:
+    """Flatten a report into the columns of metrics.csv: `Rotate.spread` and the like are in the transform's unit."""
+    row = {name: value for name, value in progress._asdict().items() if name not in ("learned", "warnings")}
+    for item in progress.learned:
+        name = type(item.transform).__name__
+        row |= {f"{name}.probability": item.probability} if item.transform.choice else {
+            f"{name}.centre": item.centre, f"{name}.spread": item.spread
+        }  # fmt: skip
+    return row

@@ -1,0 +1,476 @@
+"""Joint training of a classifier and its augmenter.
+
+Symbols: w classifier weights, λ augmenter weights, x̃ = f_λ(x, ε) augmented images, x̂ the same cut off from λ.
+
+Nothing random is kept from step to step: noise, batches and dropout of step t are functions of the seed and t. So a
+run that was killed and resumed ends in the same weights, bit for bit, as one that was not.
+"""
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from augnet.augmenter import Augmenter, Learned, Policy
+from augnet.classifier import Classifier, make_twice_differentiable, running_statistics_kept
+from augnet.data import batches
+from augnet.implicit import (
+    Hypergradient,
+    Solution,
+    hypergradient,
+    hypergradient_by_differences,
+    twice_differentiable,
+)
+from augnet.recipe import Recipe
+from augnet.training.alarms import Alarms
+from augnet.training.evaluation import NoiseMeter, agreement, fitted_log_temperature, score
+from augnet.training.optimisers import cosine, inner_optimiser, outer_optimiser
+from augnet.training.run import Run, RunFolder
+
+# Non-finite steps in a row after which a training gives up.
+PATIENCE = 5
+# Memory of the averages: the temperature over about 10 augmenter updates, the teacher over about 100 steps.
+TEMPERATURE_MEMORY = 0.9
+TEACHER_MEMORY = 0.99
+REPORTS = 50
+# Images whose policy, and whose loss on the watched part, is looked at for a report.
+SAMPLE = 128
+
+
+class Progress(NamedTuple):
+    """What is known at a step; a row of metrics.csv and a line on the screen.
+
+    Args:
+        step: classifier updates made.
+        training_loss: on augmented images; mean since the last report.
+        validation_loss: on the last validation batch, at temperature 1.
+        watched_loss: on validation images that the augmenter does not learn from.
+        hypergradient_norm: of the last outer step.
+        hypergradient_noise: share of noise in the mean square of the hypergradient, 0 to 1.
+        residual: of the last inverse-Hessian-vector product.
+        images_per_second: since the last report.
+        learned: the policy averaged over a fixed sample of training images.
+        warnings: alarms that went off, one sentence each.
+    """
+
+    step: int
+    training_loss: float
+    validation_loss: float
+    watched_loss: float
+    hypergradient_norm: float
+    hypergradient_noise: float
+    residual: float
+    images_per_second: float
+    learned: list[Learned]
+    warnings: list[str]
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss stayed non-finite; the last good state is saved."""
+
+
+class IFTTrainer:
+    """Train a classifier and, by the implicit function theorem, the augmenter of its images.
+
+    Args:
+        recipe: every setting; `Recipe(data=augnet.from_datasets(train, val))` takes data sets of your own.
+        out: run folder to make; None keeps nothing on disk.
+        classifier: a module of your own from images in [0, 1] (b, c, h, w) to logits (b, classes), in place of the
+            recipe's.
+
+    Attributes:
+        step: classifier updates made so far.
+        notes: what the trainer adapted or left out, one sentence each.
+
+    Raises:
+        FileExistsError: if `out` exists.
+        ValueError: if data, model and settings do not fit together.
+    """
+
+    def __init__(
+        self, recipe: Recipe | None = None, *, out: Path | str | None = None, classifier: nn.Module | None = None
+    ) -> None:
+        self.recipe = recipe = recipe or Recipe()
+        if recipe.data is None:
+            raise ValueError("the recipe has no data; set Recipe(data=...), such as augnet.from_datasets(train, val)")
+        self.device = torch.device(recipe.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.splits = splits = recipe.data.load(recipe.seed)
+        torch.manual_seed(self._seed("weights"))
+        own = classifier is not None
+        self.classifier = (
+            classifier
+            if own
+            else Classifier.build(recipe.classifier, len(splits.classes), splits.channels, splits.size)
+        )
+        self.augmenter = Augmenter(recipe.augmenter, splits.channels).to(self.device)
+        self.notes = [*splits.notes, *getattr(self.classifier, "notes", ()), *self.augmenter.left_out]
+        self.notes += make_twice_differentiable(self.classifier)
+        # Convolutions on channels-last images took 0.6 to 0.9 of the time on CPU (recipes/benchmarks/training_cost.py).
+        self.classifier.to(self.device, memory_format=torch.channels_last)
+        self.weights = [w for w in self.classifier.parameters() if w.requires_grad]
+        self.inner = inner_optimiser(self.classifier, recipe.inner, recipe.classifier.pretrained and not own)
+        self.outer = outer_optimiser(self.augmenter.parameters(), recipe.outer)
+        self.teacher = copy.deepcopy(self.classifier).eval() if recipe.outer.label_safety else None
+        self._split_validation()
+        self.by_differences = self._second_derivative_is_missing()
+        self.alarms = Alarms()
+        self.step = 0
+        self.solution: Solution | None = None
+        self.log_temperature = 0.0
+        self.noise = NoiseMeter()
+        self.skipped = 0
+        self.seconds = {"inner": 0.0, "outer": 0.0}
+        self._stopping = False
+        self.folder = None if out is None else RunFolder.make(Path(out), recipe, self)
+
+    @classmethod
+    def resume(
+        cls, path: Path | str, *, recipe: Recipe | None = None, classifier: nn.Module | None = None
+    ) -> "IFTTrainer":
+        """Go on with a run where its last checkpoint left it.
+
+        Args:
+            path: the run folder.
+            recipe: the recipe that the run must have; needed, for its data, where data sets came from Python.
+            classifier: as in the constructor, if it was given there.
+
+        Raises:
+            FileNotFoundError: if there is no run or no checkpoint at `path`.
+            ValueError: if the checkpoint belongs to another recipe or to other data.
+        """
+        folder = RunFolder(Path(path))
+        trainer = cls(folder.recipe(recipe), classifier=classifier)
+        trainer.folder = folder
+        folder.restore(trainer)
+        return trainer
+
+    def fit(self, report: Callable[[Progress], None] | None = None) -> Run | None:
+        """Train to the end, or until `stop` is called.
+
+        Args:
+            report: called about 50 times with what is known.
+
+        Returns:
+            The run; None where the trainer keeps nothing on disk.
+
+        Raises:
+            TrainingDiverged: if the loss stays non-finite.
+        """
+        schedule, total = self.recipe.schedule, self.recipe.schedule.inner_steps
+        every = max(1, total // REPORTS)
+        train, val = self._streams()
+        losses: list[float] = []
+        validation_loss, found, bad, since = math.nan, None, 0, time.perf_counter()
+        # A killed run leaves a first checkpoint however early it died.
+        if self.folder and self.step == 0:
+            self.folder.save(self)
+        while self.step < total and not self._stopping:
+            began = time.perf_counter()
+            images, labels, _ = next(train)
+            batch = self._to_device(images, labels)
+            outer = schedule.is_outer(self.step)
+            self._prepare_step()
+            if outer:
+                val_images, val_labels, _ = next(val)
+                loss, validation_loss, found = self.outer_step(batch, self._to_device(val_images, val_labels))
+            else:
+                loss = self.inner_step(batch)
+            bad = 0 if math.isfinite(loss) else bad + 1
+            self.skipped += bad > 0
+            if bad == PATIENCE:
+                raise TrainingDiverged(self._diverged_sentence())
+            losses += [loss] if bad == 0 else []
+            self.step += 1
+            self.seconds["outer" if outer else "inner"] += time.perf_counter() - began
+            if self.step % every == 0 or self.step == total:
+                progress = self._progress(losses, validation_loss, found, time.perf_counter() - since)
+                losses, since = [], time.perf_counter()
+                if self.folder:
+                    self.folder.add_row(progress)
+                if report:
+                    report(progress)
+            if self.folder and bad == 0 and (self.step % self.recipe.checkpoint_every == 0 or self.step == total):
+                self.folder.save(self)
+        if self.folder is None:
+            return None
+        if self.step < total:
+            self.folder.save(self)
+        else:
+            self.folder.finish(self)
+        return Run(self.folder.path)
+
+    def stop(self) -> None:
+        """End `fit` after the step that is under way, with a checkpoint."""
+        self._stopping = True
+
+    def inner_step(self, batch: tuple[Tensor, Tensor]) -> float:
+        """Update the classifier on one augmented batch; return its training loss."""
+        images, labels = batch
+        with torch.no_grad():
+            augmented = self._channels_last(self.augmenter(images))
+        self.classifier.train()
+        half = self.recipe.inner.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+            loss = self._loss(self.classifier(augmented), labels).mean()
+        self._descend(torch.autograd.grad(loss, self.weights, allow_unused=True), value := loss.item())
+        return value
+
+    def outer_step(
+        self, batch: tuple[Tensor, Tensor], val_batch: tuple[Tensor, Tensor]
+    ) -> tuple[float, float, Hypergradient | None]:
+        """Update the augmenter and, with the training gradient computed on the way, the classifier.
+
+        The graph is cut at the augmented images x̂, so nothing of the augmenter is differentiated twice. Each image
+        also gets a weight of 1: the hypergradient by it is the image's influence on the validation loss, which
+        teaches the probabilities of choices by their log-probability, without bias (Williams 1992).
+
+        Returns:
+            Training loss, validation loss, and the hypergradient by (x̂, image weights); None if a loss is not finite.
+        """
+        images, labels = batch
+        augmented, policy = self.augmenter.augment(images)
+        cut = self._channels_last(augmented.detach()).requires_grad_()
+        influence = torch.ones(len(images), device=self.device, requires_grad=True)
+        self.classifier.train()
+        with running_statistics_kept(self.classifier):
+            val_loss, val_value = self._validation_loss(val_batch)
+
+        def training_loss() -> tuple[Tensor, Tensor]:
+            outputs = self.classifier(cut)
+            return (influence * self._loss(outputs, labels)).mean(), outputs
+
+        train_loss, outputs = training_loss()
+        value = train_loss.item()
+        if not (math.isfinite(value) and math.isfinite(val_value)):
+            return math.nan, val_value, None
+        settings: dict[str, Any] = {"start": self.solution, "project": self.recipe.outer.project}
+        wanted = [cut, influence]
+        if self.by_differences:
+
+            def recompute() -> Tensor:
+                with running_statistics_kept(self.classifier):
+                    return training_loss()[0]
+
+            found = hypergradient_by_differences(
+                recompute, val_loss, self.weights, wanted, self.recipe.inverse_hessian, **settings
+            )
+        else:
+            found = hypergradient(
+                train_loss, val_loss, self.weights, wanted, self.recipe.inverse_hessian, outputs=outputs, **settings
+            )
+        self.solution = found.solution
+        by_images, by_influence = found.gradients
+        if self.teacher is not None:
+            cost_by_images, cost = self._disagreement(images, augmented.detach())
+            weight = self.recipe.outer.label_safety / len(images)
+            by_images = by_images + weight * cost_by_images
+            by_influence = by_influence + weight * cost
+        self._descend_hypergradient(augmented, policy, by_images, by_influence)
+        self._descend(found.train_gradient, value)
+        return value, val_value, found
+
+    def _descend_hypergradient(self, augmented: Tensor, policy: Any, by_images: Tensor, by_influence: Tensor) -> None:
+        roots, slopes = [augmented], [by_images]
+        if policy is not None:
+            roots.append(policy.log_probability)
+            # The mean is a baseline: it changes nothing in expectation and takes most of the variance away.
+            slopes.append(by_influence - by_influence.mean())
+            if self.recipe.outer.spread_reward:
+                roots.append(policy.spread.log().mean())
+                slopes.append(torch.tensor(-self.recipe.outer.spread_reward, device=self.device))
+        self.outer.zero_grad()
+        live = [(r, s) for r, s in zip(roots, slopes, strict=True) if r.requires_grad]
+        torch.autograd.backward(*map(list, zip(*live, strict=True)))
+        gradient = torch.cat([w.grad.flatten() for w in self.augmenter.parameters() if w.grad is not None])
+        if not bool(gradient.isfinite().all()):
+            return
+        self.outer.step()
+        self.noise.add(gradient)
+
+    def _descend(self, gradients: Sequence[Tensor | None], loss: float) -> None:
+        """Update the classifier, unless its loss is not finite."""
+        if not math.isfinite(loss):
+            return
+        recipe = self.recipe
+        for weight, gradient in zip(self.weights, gradients, strict=True):
+            weight.grad = gradient
+        if recipe.inner.gradient_clip:
+            nn.utils.clip_grad_norm_(self.weights, recipe.inner.gradient_clip)
+        share = cosine(self.step, recipe.schedule.inner_steps, recipe.inner.warmup)
+        for group in self.inner.param_groups:
+            group["lr"] = share * group["initial_lr"]
+        self.inner.step()
+        self.inner.zero_grad()
+        if self.teacher is not None:
+            with torch.no_grad():
+                for mean, value in zip(self.teacher.state_dict().values(), self.classifier.state_dict().values(),
+                                       strict=True):  # fmt: skip
+                    # Counters of batches are whole numbers: they are copied.
+                    mean.lerp_(value, 1 - TEACHER_MEMORY) if mean.is_floating_point() else mean.copy_(value)
+
+    def _loss(self, logits: Float[Tensor, "b classes"], labels: Tensor) -> Float[Tensor, "b"]:
+        return F.cross_entropy(
+            logits.float(), labels, reduction="none", label_smoothing=self.recipe.inner.label_smoothing
+        )
+
+    def _validation_loss(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, float]:
+        """Return the loss to differentiate, at the fitted temperature, and the plain one as a number."""
+        images, labels = batch
+        logits = self.classifier(self._channels_last(images)).float()
+        plain = F.cross_entropy(logits, labels)
+        value = plain.item()
+        if not self.recipe.outer.temperature or not math.isfinite(value):
+            return plain, value
+        keep = TEMPERATURE_MEMORY if self.solution is not None else 0.0
+        self.log_temperature = keep * self.log_temperature + (1 - keep) * fitted_log_temperature(logits, labels)
+        return F.cross_entropy(logits / math.exp(self.log_temperature), labels), value
+
+    def _disagreement(self, images: Tensor, augmented: Tensor) -> tuple[Tensor, Float[Tensor, "b"]]:
+        """Return how far the teacher's view of each image moves by augmentation, nats, and its slope by the images."""
+        augmented = self._channels_last(augmented).requires_grad_()
+        with torch.no_grad():
+            before = self.teacher(self._channels_last(images)).log_softmax(dim=-1)
+        after = self.teacher(augmented).log_softmax(dim=-1)
+        cost = F.kl_div(after, before, reduction="none", log_target=True).sum(dim=-1)
+        (slope,) = torch.autograd.grad(cost.sum(), augmented)
+        return slope, cost.detach()
+
+    def _progress(
+        self, losses: list[float], validation_loss: float, found: Hypergradient | None, seconds: float
+    ) -> Progress:
+        images, labels = self._sample
+        learned = self.learned()
+        with torch.no_grad():
+            noise = self.augmenter.draw_noise(len(images), torch.Generator().manual_seed(0))
+            augmented = self._channels_last(self.augmenter(images, noise))
+        watched, used = (score(self.classifier, part, self.device) for part in self._watch)
+        spread = math.hypot(watched.standard_error, used.standard_error)
+        norm = math.nan if self.noise.last is None else self.noise.last
+        warnings = self.alarms.check(
+            self.step,
+            diverged=bool(found and found.solution.diverged),
+            noise=self.noise.share,
+            outer_steps=self.recipe.schedule.outer_steps_before(self.step),
+            learned=learned,
+            overfitting=(watched.loss - used.loss) / spread if spread > 0 else 0.0,
+            agreement=agreement(self.classifier, self._channels_last(images), augmented, labels),
+            skipped=self.skipped,
+        )
+        residual = math.nan if self.solution is None else float(self.solution.residual)
+        speed = len(losses) * self.recipe.schedule.batch_size / seconds
+        mean = sum(losses) / len(losses) if losses else math.nan
+        return Progress(
+            self.step, mean, validation_loss, watched.loss, norm, self.noise.share, residual, speed, learned, warnings
+        )
+
+    @property
+    def path(self) -> Path | None:
+        """The run folder; None where nothing is kept on disk."""
+        return self.folder and self.folder.path
+
+    def learned(self) -> list[Learned]:
+        """Average the policy over a fixed sample of training images."""
+        return self.augmenter.summary(self._sample[0])
+
+    def share_of_learning(self) -> float:
+        """Share of the time so far that learning the augmenter cost: what outer steps took beyond inner ones."""
+        outer = self.recipe.schedule.outer_steps_before(self.step)
+        plain = self.seconds["inner"] / max(1, self.step - outer)
+        return (self.seconds["outer"] - outer * plain) / max(1e-9, sum(self.seconds.values()))
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the rest of the run depends on."""
+        return {
+            "step": self.step,
+            "classifier": self.classifier.state_dict(),
+            "augmenter": self.augmenter.state_dict(),
+            "teacher": self.teacher and self.teacher.state_dict(),
+            "inner": self.inner.state_dict(),
+            "outer": self.outer.state_dict(),
+            "solution": self.solution and self.solution._asdict(),
+            "log_temperature": self.log_temperature,
+            "noise": vars(self.noise),
+            "alarms": self.alarms.state,
+            "skipped": self.skipped,
+            "seconds": self.seconds,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take up what `state` returned."""
+        self.step = state["step"]
+        self.classifier.load_state_dict(state["classifier"])
+        self.augmenter.load_state_dict(state["augmenter"])
+        if self.teacher is not None:
+            self.teacher.load_state_dict(state["teacher"])
+        self.inner.load_state_dict(state["inner"])
+        self.outer.load_state_dict(state["outer"])
+        placed = {k: v.to(self.device) if isinstance(v, Tensor) else v for k, v in (state["solution"] or {}).items()}
+        self.solution = Solution(**placed) if placed else None
+        self.log_temperature = state["log_temperature"]
+        self.noise = NoiseMeter(**state["noise"])
+        if self.noise.mean is not None:
+            self.noise.mean = self.noise.mean.to(self.device)
+        self.alarms.state = state["alarms"]
+        self.skipped = state["skipped"]
+        self.seconds = state["seconds"]
+
+    def _split_validation(self) -> None:
+        """Set apart the watched share of the validation images, and fix the images that reports look at."""
+        recipe, splits = self.recipe, self.splits
+        val = splits.val
+        order = torch.randperm(len(val), generator=torch.Generator().manual_seed(self._seed("watch")))
+        watched = min(round(recipe.outer.watch * len(val)), len(val) - 1)
+        self.val = val.take(order[watched:].sort().values)
+        few = order[watched:][:: max(1, (len(val) - watched) // max(1, watched))]
+        # Without a watched part both are the same images, and overfitting cannot be seen.
+        self._watch = (val.take(order[:watched]), val.take(few)) if watched > 1 else (self.val.take(few[:SAMPLE]),) * 2
+        images, labels, _ = next(batches(splits.train, SAMPLE, 0))
+        self._sample = self._to_device(images, labels)
+
+    def _second_derivative_is_missing(self) -> bool:
+        images, labels = (part[:2] for part in self._sample)
+        cut = self._channels_last(images).clone().requires_grad_()
+        self.classifier.train()
+
+        def loss() -> Tensor:
+            return self._loss(self.classifier(cut), labels).mean()
+
+        with running_statistics_kept(self.classifier):
+            reason = twice_differentiable(loss, self.weights, [cut])
+        if reason:
+            self.notes.append(f"{reason}; finite differences of gradients are taken instead")
+        return reason is not None
+
+    def _streams(self) -> tuple[Iterator, Iterator]:
+        schedule, seed, workers = self.recipe.schedule, self._seed("batches"), self.recipe.workers
+        train = batches(self.splits.train, schedule.batch_size, seed, self.step, workers)
+        outer_steps = schedule.outer_steps_before(self.step)
+        return train, batches(self.val, schedule.val_batch_size, seed + 1, outer_steps, workers)
+
+    def _prepare_step(self) -> None:
+        torch.manual_seed(self._seed("step", self.step))
+
+    def _seed(self, purpose: str, number: int = 0) -> int:
+        key = [self.recipe.seed, *purpose.encode(), number]
+        return int(np.random.SeedSequence(key).generate_state(1, np.uint32)[0])
+
+    def _to_device(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        return images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
+
+    def _channels_last(self, images: Tensor) -> Tensor:
+        return images.contiguous(memory_format=torch.channels_last)
+
+    def _diverged_sentence(self) -> str:
+        kept = f"; the last good state is in {self.folder.path}" if self.folder else ""
+        return (
+            f"the loss was not finite in {PATIENCE} steps in a row, at step {self.step}{kept}; "
+            f"lower inner.learning_rate (now {self.inner.param_groups[0]['initial_lr']:g})"
+        )

@@ -1,0 +1,225 @@
+"""Linear colour: transforms that mix the channels of each pixel and add a constant.
+
+Each member is a c×(c+1) matrix per image. Any number of them compose into one matrix and one product,
+clamped once at the end, so a chain of them costs what one costs and loses nothing to intermediate clamping.
+"""
+
+import math
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from augnet.transforms.transform import DifferentiableTransform, straight_through_choice
+
+LUMA = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in the brightness that an eye sees (ITU-R BT.601)."""
+
+YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
+"""From RGB to brightness and two axes of colour (NTSC 1953)."""
+
+
+def _hue_parts() -> tuple[Float[Tensor, "3 3"], Float[Tensor, "3 3"], Float[Tensor, "3 3"]]:
+    to_yiq = torch.tensor(YIQ, dtype=torch.float64)
+    from_yiq = torch.linalg.inv(to_yiq)
+    still = from_yiq[:, :1] @ to_yiq[:1]
+    # still + across = identity, so an angle of 0 changes nothing.
+    return (
+        still,
+        torch.eye(3, dtype=torch.float64) - still,
+        from_yiq[:, 1:2] @ to_yiq[2:] - from_yiq[:, 2:] @ to_yiq[1:2],
+    )
+
+
+HUE_PARTS = _hue_parts()
+"""YIQ⁻¹ · (rotation of I and Q by −θ) · YIQ = first + cos θ · second + sin θ · third."""
+
+
+def mix_channels(images: Float[Tensor, "b c h w"], matrix: Float[Tensor, "b c d"]) -> Float[Tensor, "b c h w"]:
+    """Replace each pixel p by matrix · (p, 1); values may leave [0, 1]."""
+    gain, offset = matrix[:, :, :-1], matrix[:, :, -1:]
+    return torch.baddbmm(offset, gain, images.flatten(2)).view_as(images)
+
+
+def compose(later: Float[Tensor, "b c d"], earlier: Float[Tensor, "b c d"]) -> Float[Tensor, "b c d"]:
+    """Make one matrix of two: first `earlier`, then `later`."""
+    product = later[:, :, :-1] @ earlier
+    return torch.cat((product[:, :, :-1], product[:, :, -1:] + later[:, :, -1:]), -1)
+
+
+def average(matrix: Float[Tensor, "b c d"], mean: Float[Tensor, "b c"]) -> Float[Tensor, "b c"]:
+    """Say what an image's mean colour becomes under a matrix."""
+    return torch.baddbmm(matrix[:, :, -1:], matrix[:, :, :-1], mean[:, :, None]).squeeze(-1)
+
+
+def _identity(mean: Float[Tensor, "b c"]) -> Float[Tensor, "b c c"]:
+    channels = mean.shape[1]
+    return torch.eye(channels, dtype=mean.dtype, device=mean.device).expand(mean.shape[0], channels, channels)
+
+
+def _with_offset(gain: Float[Tensor, "b c c"], offset: Float[Tensor, "b"] | None = None) -> Float[Tensor, "b c d"]:
+    """Put one constant per image, 0 where left out, beside a gain."""
+    column = gain.new_zeros(gain.shape[:2]) if offset is None else offset[:, None].expand(gain.shape[:2])
+    return torch.cat((gain, column[:, :, None]), -1)
+
+
+def _grey(mean: Float[Tensor, "b c"]) -> Float[Tensor, "b"]:
+    """Brightness of a colour: as an eye sees it for RGB, the plain mean for other channels."""
+    if mean.shape[1] != 3:
+        return mean.mean(1)
+    return LUMA[0] * mean[:, 0] + LUMA[1] * mean[:, 1] + LUMA[2] * mean[:, 2]
+
+
+def _to_grey(mean: Float[Tensor, "b 3"]) -> Float[Tensor, "b 3 3"]:
+    return torch.tensor(LUMA, dtype=mean.dtype, device=mean.device).expand(mean.shape[0], 3, 3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearColour(DifferentiableTransform):
+    """A transform that is one matrix for all pixels of an image."""
+
+    @abstractmethod
+    def matrix(self, amount: Float[Tensor, "b"], mean: Float[Tensor, "b c"]) -> Float[Tensor, "b c d"]:
+        """Build the matrix, d = c + 1, of an image whose mean colour is `mean`; its last column is added."""
+
+    def transform(
+        self, images: Float[Tensor, "b c h w"], amount: Float[Tensor, "b"], noise: Tensor | None = None
+    ) -> Float[Tensor, "b c h w"]:
+        return mix_channels(images, self.matrix(amount, images.mean((2, 3))))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Brightness(LinearColour):
+    """Add light to every pixel, or take it away.
+
+    Args:
+        limit: largest change, as a share of full scale.
+    """
+
+    limit: float = 0.4
+
+    unit: ClassVar[str] = "of full scale"
+    label: ClassVar[str] = "brightness"
+    maximum: ClassVar[float] = 1.0
+
+    def matrix(self, amount: Float[Tensor, "b"], mean: Float[Tensor, "b c"]) -> Float[Tensor, "b c d"]:
+        return _with_offset(_identity(mean), amount)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contrast(LinearColour):
+    """Spread values away from the image's mean grey, or draw them towards it.
+
+    Args:
+        limit: largest change of the distance to the mean, as a share; −1 would leave plain grey.
+    """
+
+    limit: float = 0.8
+
+    unit: ClassVar[str] = "of contrast"
+    label: ClassVar[str] = "contrast"
+    maximum: ClassVar[float] = 1.0
+
+    def matrix(self, amount: Float[Tensor, "b"], mean: Float[Tensor, "b c"]) -> Float[Tensor, "b c d"]:
+        return _with_offset(_identity(mean) * (1 + amount)[:, None, None], -amount * _grey(mean))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saturation(LinearColour):
+    """Move colours away from the grey of equal brightness, or towards it.
+
+    Args:
+        limit: largest change of the distance to grey, as a share; −1 would leave a grey image.
+    """
+
+    limit: float = 0.8
+
+    unit: ClassVar[str] = "of saturation"
+    label: ClassVar[str] = "saturation"
+    maximum: ClassVar[float] = 1.0
+    needs_rgb: ClassVar[bool] = True
+
+    def matrix(self, amount: Float[Tensor, "b"], mean: Float[Tensor, "b c"]) -> Float[Tensor, "b c d"]:
+        identity = _identity(mean)
+        return _with_offset(identity + amount[:, None, None] * (identity - _to_grey(mean)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hue(LinearColour):
+    """Turn the colour circle, from red towards green where positive; brightness stays.
+
+    A rotation of the two colour axes of YIQ, which is linear and has no jumps, unlike the hue of HSV.
+
+    Args:
+        limit: largest turn, in degrees.
+    """
+
+    limit: float = 30.0
+
+    unit: ClassVar[str] = "degrees"
+    label: ClassVar[str] = "hue"
+    maximum: ClassVar[float] = 180.0
+    needs_rgb: ClassVar[bool] = True
+
+    def matrix(self, amount: Float[Tensor, "b"], mean: Float[Tensor, "b c"]) -> Float[Tensor, "b c d"]:
+        angle = (amount * (math.pi / 180))[:, None, None]
+        still, across, along = (part.to(mean.device, mean.dtype) for part in HUE_PARTS)
+        return _with_offset(still + angle.cos() * across + angle.sin() * along)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Temperature(LinearColour):
+    """Make the light warmer (more red, less blue) where positive, colder where negative.
+
+    Args:
+        limit: largest change of red over blue, in octaves: 1 doubles or halves it.
+    """
+
+    limit: float = 0.6
+
+    unit: ClassVar[str] = "octaves of red to blue"
+    label: ClassVar[str] = "colour temperature"
+    maximum: ClassVar[float] = 2.0
+    needs_rgb: ClassVar[bool] = True
+
+    def matrix(self, amount: Float[Tensor, "b"], mean: Float[Tensor, "b c"]) -> Float[Tensor, "b c d"]:
+        warmer = torch.exp2(amount / 2)
+        return _with_offset(torch.diag_embed(torch.stack((warmer, torch.ones_like(warmer), 1 / warmer), -1)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Invert(LinearColour):
+    """Turn the image into its negative, or don't; the gradient is that of a blend."""
+
+    limit: float = 1.0
+
+    unit: ClassVar[str] = "done or not"
+    label: ClassVar[str] = "negative"
+    choice: ClassVar[bool] = True
+    signed: ClassVar[bool] = False
+    relaxed: ClassVar[bool] = True
+
+    def matrix(self, amount: Float[Tensor, "b"], mean: Float[Tensor, "b c"]) -> Float[Tensor, "b c d"]:
+        chosen = straight_through_choice(amount)
+        return _with_offset(_identity(mean) * (1 - 2 * chosen)[:, None, None], chosen)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Greyscale(LinearColour):
+    """Take all colour away, or don't; the gradient is that of a blend."""
+
+    limit: float = 1.0
+
+    unit: ClassVar[str] = "done or not"
+    label: ClassVar[str] = "greyscale"
+    choice: ClassVar[bool] = True
+    signed: ClassVar[bool] = False
+    needs_rgb: ClassVar[bool] = True
+    relaxed: ClassVar[bool] = True
+
+    def matrix(self, amount: Float[Tensor, "b"], mean: Float[Tensor, "b c"]) -> Float[Tensor, "b c d"]:
+        chosen = straight_through_choice(amount)[:, None, None]
+        return _with_offset(torch.lerp(_identity(mean), _to_grey(mean), chosen))

@@ -1,0 +1,133 @@
+"""Filters: transforms that look at a pixel's neighbours.
+
+Images continue beyond their border as in a mirror. Seen that way, a row of n pixels is a sum of cosine waves of
+frequency ω = πk/n, and a blur is a factor for each wave: no kernel, no kernel size, no padding.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from augnet.transforms.transform import DifferentiableTransform, per_image
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sharpness(DifferentiableTransform):
+    """Strengthen what differs from the 3×3 neighbourhood where positive, soften it where negative.
+
+    Args:
+        limit: largest change of that difference, as a share; −1 leaves the neighbourhood's mean.
+    """
+
+    limit: float = 0.9
+
+    unit: ClassVar[str] = "of fine detail"
+    label: ClassVar[str] = "sharpness"
+    maximum: ClassVar[float] = 1.0
+
+    def transform(
+        self, images: Float[Tensor, "b c h w"], amount: Float[Tensor, "b"], noise: Tensor | None = None
+    ) -> Float[Tensor, "b c h w"]:
+        height, width = images.shape[-2:]
+        # Products with a small matrix: on a CPU their backward pass costs a third of that of shifted copies.
+        neighbourhood = _mean_of_three(height, images) @ (images @ _mean_of_three(width, images))
+        return torch.lerp(images, neighbourhood, per_image(-amount))
+
+
+def _mean_of_three(count: int, like: Tensor) -> Float[Tensor, "n n"]:
+    """Build the symmetric matrix that averages each of `count` pixels of a row with its two neighbours."""
+    same = torch.eye(count, dtype=like.dtype, device=like.device)
+    before, after = torch.cat((same[:1], same[:-1])), torch.cat((same[1:], same[-1:]))
+    return (before + same + after) / 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class GaussianBlur(DifferentiableTransform):
+    """Blur by a Gaussian of standard deviation `amount`.
+
+    This is the discrete Gaussian (Lindeberg 1990): heat that spreads from pixel to pixel for a time σ²/2 and
+    does not leave the image. The wave of frequency ω shrinks by exp(σ² (cos ω − 1)). Unlike a sampled Gaussian it has
+    variance σ² and a useful gradient below half a pixel too.
+
+    Args:
+        limit: largest standard deviation, as a share of the image's width.
+    """
+
+    limit: float = 0.05
+
+    unit: ClassVar[str] = "of image width"
+    label: ClassVar[str] = "blur"
+    maximum: ClassVar[float] = 0.5
+    signed: ClassVar[bool] = False
+
+    def transform(
+        self, images: Float[Tensor, "b c h w"], amount: Float[Tensor, "b"], noise: Tensor | None = None
+    ) -> Float[Tensor, "b c h w"]:
+        height, width = images.shape[-2:]
+        variance = (amount * width).square()
+        along_x = _spread(variance, width)
+        along_y = along_x if height == width else _spread(variance, height)
+        across = (images.flatten(1, 2) @ along_x).view_as(images)
+        return along_y[:, None] @ across
+
+
+def _spread(variance: Float[Tensor, "b"], count: int) -> Float[Tensor, "b n n"]:
+    """Build the symmetric matrix that blurs a row of `count` pixels by a variance in pixels²."""
+    cosine, _ = waves(count, variance)
+    decay = torch.exp(variance[:, None] * (torch.cos(_frequencies(count, variance)) - 1))
+    return (cosine.T * decay[:, None]) @ cosine
+
+
+def waves(count: int, like: Tensor) -> tuple[Float[Tensor, "n n"], Float[Tensor, "n n"]]:
+    """Sample the cosine and the sine waves of a row of pixels: one wave per row, the cosines orthonormal (DCT-II)."""
+    phase = _frequencies(count, like)[:, None] * (torch.arange(count, dtype=like.dtype, device=like.device) + 0.5)
+    # The constant wave has twice the energy of the others.
+    scale = torch.cat((torch.full_like(phase[:1], count**-0.5), torch.full_like(phase[1:], (2 / count) ** 0.5)))
+    return scale * phase.cos(), scale * phase.sin()
+
+
+def _frequencies(count: int, like: Tensor) -> Float[Tensor, "n"]:
+    return torch.arange(count, dtype=like.dtype, device=like.device) * (math.pi / count)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MotionBlur(DifferentiableTransform):
+    """Smear along a straight line, as a moving camera does.
+
+    The noise gives the line's direction. Moving a wave by d turns cos ωx into cos ωd cos ωx + sin ωd sin ωx; averaged
+    over a line of length L and slope θ, the products of an x and a y wave keep two factors, with
+    s± = sinc(L (ωx cos θ ± ωy sin θ) / 2): (s− + s+) / 2 for cos·cos and (s− − s+) / 2 for sin·sin.
+    Since no wave is finer than two pixels, a single bright pixel rings by a few hundredths.
+
+    Args:
+        limit: largest length, as a share of the image's width.
+    """
+
+    limit: float = 0.15
+
+    unit: ClassVar[str] = "of image width"
+    label: ClassVar[str] = "motion blur"
+    maximum: ClassVar[float] = 0.5
+    signed: ClassVar[bool] = False
+    draws: ClassVar[int] = 1
+
+    def transform(
+        self, images: Float[Tensor, "b c h w"], amount: Float[Tensor, "b"], noise: Float[Tensor, "b d"]
+    ) -> Float[Tensor, "b c h w"]:
+        height, width = images.shape[-2:]
+        angle = noise[:, 0] * (math.pi / 2)
+        # torch.sinc(x) is sin(πx) / (πx).
+        length = amount * (width / (2 * math.pi))
+        turn_x = (length * angle.cos())[:, None, None] * _frequencies(width, images)
+        turn_y = (length * angle.sin())[:, None, None] * _frequencies(height, images)[:, None]
+        plus, minus = torch.sinc(turn_x + turn_y)[:, None], torch.sinc(turn_x - turn_y)[:, None]
+        cos_x, sin_x = waves(width, images)
+        cos_y, sin_y = waves(height, images)
+        spectrum = cos_y @ (images @ cos_x.T)
+        even = cos_y.T @ ((spectrum * ((minus + plus) / 2)) @ cos_x)
+        odd = sin_y.T @ ((spectrum * ((minus - plus) / 2)) @ sin_x)
+        return even + odd

@@ -1,0 +1,251 @@
+"""The members of the family that move pixels.
+
+Each gives, in the coordinates of warp.py, the matrix or the displacements from a point of the output to where it comes
+from in the input: to enlarge, it looks closer to the centre.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from augnet.transforms.transform import per_image, straight_through_choice
+from augnet.transforms.warp import Flow, Warp, matrix_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rotate(Warp):
+    """Turn about the centre, counter-clockwise where positive.
+
+    Args:
+        limit: largest angle, in degrees.
+    """
+
+    limit: float = 30.0
+
+    unit: ClassVar[str] = "degrees"
+    label: ClassVar[str] = "rotation"
+    maximum: ClassVar[float] = 180.0
+
+    def matrix(self, amount: Float[Tensor, "b"], height: int, width: int) -> Float[Tensor, "b 3 3"]:
+        angle = amount * (math.pi / 180)
+        cos, sin = angle.cos(), angle.sin()
+        return matrix_of(cos, -sin * (height / width), 0, sin * (width / height), cos, 0, 0, 0, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslateX(Warp):
+    """Shift to the right where positive.
+
+    Args:
+        limit: largest shift, as a share of the image's width.
+    """
+
+    limit: float = 0.3
+
+    unit: ClassVar[str] = "of image width"
+    label: ClassVar[str] = "shift left-right"
+    maximum: ClassVar[float] = 1.0
+
+    def matrix(self, amount: Float[Tensor, "b"], height: int, width: int) -> Float[Tensor, "b 3 3"]:
+        return matrix_of(1, 0, -2 * amount, 0, 1, 0, 0, 0, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslateY(Warp):
+    """Shift down where positive.
+
+    Args:
+        limit: largest shift, as a share of the image's height.
+    """
+
+    limit: float = 0.3
+
+    unit: ClassVar[str] = "of image height"
+    label: ClassVar[str] = "shift up-down"
+    maximum: ClassVar[float] = 1.0
+
+    def matrix(self, amount: Float[Tensor, "b"], height: int, width: int) -> Float[Tensor, "b 3 3"]:
+        return matrix_of(1, 0, 0, 0, 1, -2 * amount, 0, 0, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShearX(Warp):
+    """Lean upright lines, to the right where positive.
+
+    Args:
+        limit: largest angle of an upright line, in degrees.
+    """
+
+    limit: float = 25.0
+
+    unit: ClassVar[str] = "degrees"
+    label: ClassVar[str] = "slant left-right"
+    maximum: ClassVar[float] = 60.0
+
+    def matrix(self, amount: Float[Tensor, "b"], height: int, width: int) -> Float[Tensor, "b 3 3"]:
+        slope = (amount * (math.pi / 180)).tan()
+        return matrix_of(1, slope * (height / width), 0, 0, 1, 0, 0, 0, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShearY(Warp):
+    """Lean level lines, up on the right where positive.
+
+    Args:
+        limit: largest angle of a level line, in degrees.
+    """
+
+    limit: float = 25.0
+
+    unit: ClassVar[str] = "degrees"
+    label: ClassVar[str] = "slant up-down"
+    maximum: ClassVar[float] = 60.0
+
+    def matrix(self, amount: Float[Tensor, "b"], height: int, width: int) -> Float[Tensor, "b 3 3"]:
+        slope = (amount * (math.pi / 180)).tan()
+        return matrix_of(1, 0, 0, slope * (width / height), 1, 0, 0, 0, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale(Warp):
+    """Enlarge about the centre where positive, shrink where negative.
+
+    Args:
+        limit: largest change of size in octaves: 1 doubles or halves.
+    """
+
+    limit: float = 0.5
+
+    unit: ClassVar[str] = "octaves"
+    label: ClassVar[str] = "size"
+    maximum: ClassVar[float] = 3.0
+
+    def matrix(self, amount: Float[Tensor, "b"], height: int, width: int) -> Float[Tensor, "b 3 3"]:
+        reach = torch.exp2(-amount)
+        return matrix_of(reach, 0, 0, 0, reach, 0, 0, 0, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aspect(Warp):
+    """Stretch in width and squeeze in height where positive, keeping the area.
+
+    Args:
+        limit: largest change of width over height in octaves: 1 doubles or halves it.
+    """
+
+    limit: float = 0.5
+
+    unit: ClassVar[str] = "octaves"
+    label: ClassVar[str] = "width to height"
+    maximum: ClassVar[float] = 3.0
+
+    def matrix(self, amount: Float[Tensor, "b"], height: int, width: int) -> Float[Tensor, "b 3 3"]:
+        reach = torch.exp2(amount / 2)
+        return matrix_of(1 / reach, 0, 0, 0, reach, 0, 0, 0, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TiltX(Warp):
+    """Turn the picture plane about its upright axis: where positive the right side comes nearer.
+
+    Args:
+        limit: largest change of depth at the edge, as a share of the viewing distance.
+    """
+
+    limit: float = 0.2
+
+    unit: ClassVar[str] = "of viewing distance"
+    label: ClassVar[str] = "tilt left-right"
+    maximum: ClassVar[float] = 0.9
+    projective: ClassVar[bool] = True
+
+    def matrix(self, amount: Float[Tensor, "b"], height: int, width: int) -> Float[Tensor, "b 3 3"]:
+        return matrix_of(1, 0, 0, 0, 1, 0, amount, 0, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TiltY(Warp):
+    """Turn the picture plane about its level axis: where positive the bottom comes nearer.
+
+    Args:
+        limit: largest change of depth at the edge, as a share of the viewing distance.
+    """
+
+    limit: float = 0.2
+
+    unit: ClassVar[str] = "of viewing distance"
+    label: ClassVar[str] = "tilt up-down"
+    maximum: ClassVar[float] = 0.9
+    projective: ClassVar[bool] = True
+
+    def matrix(self, amount: Float[Tensor, "b"], height: int, width: int) -> Float[Tensor, "b 3 3"]:
+        return matrix_of(1, 0, 0, 0, 1, 0, 0, amount, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MirrorLeftRight(Warp):
+    """Swap left and right, or don't.
+
+    Called alone, the gradient to the amount is that of a blend of the two images (straight-through);
+    inside a fused chain the amount has no gradient.
+    """
+
+    limit: float = 1.0
+
+    unit: ClassVar[str] = "done or not"
+    label: ClassVar[str] = "mirror left-right"
+    choice: ClassVar[bool] = True
+    signed: ClassVar[bool] = False
+    relaxed: ClassVar[bool] = True
+
+    def matrix(self, amount: Float[Tensor, "b"], height: int, width: int) -> Float[Tensor, "b 3 3"]:
+        return matrix_of(1 - 2 * straight_through_choice(amount).detach(), 0, 0, 0, 1, 0, 0, 0, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MirrorUpDown(Warp):
+    """Swap top and bottom, or don't.
+
+    Called alone, the gradient to the amount is that of a blend of the two images (straight-through);
+    inside a fused chain the amount has no gradient.
+    """
+
+    limit: float = 1.0
+
+    unit: ClassVar[str] = "done or not"
+    label: ClassVar[str] = "mirror up-down"
+    choice: ClassVar[bool] = True
+    signed: ClassVar[bool] = False
+    relaxed: ClassVar[bool] = True
+
+    def matrix(self, amount: Float[Tensor, "b"], height: int, width: int) -> Float[Tensor, "b 3 3"]:
+        return matrix_of(1, 0, 0, 0, 1 - 2 * straight_through_choice(amount).detach(), 0, 0, 0, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Elastic(Flow):
+    """Bend the image like a rubber sheet: 4×4 random pushes, smooth between them (cubic).
+
+    Args:
+        limit: largest push, as a share of the image's width.
+    """
+
+    limit: float = 0.1
+
+    unit: ClassVar[str] = "of image width"
+    label: ClassVar[str] = "elastic bending"
+    maximum: ClassVar[float] = 0.5
+    signed: ClassVar[bool] = False
+    draws: ClassVar[int] = 2 * 4 * 4
+
+    def flow(
+        self, amount: Float[Tensor, "b"], noise: Float[Tensor, "b d"], height: int, width: int
+    ) -> Float[Tensor, "b h w 2"]:
+        pushes = 2 * per_image(amount) * noise.unflatten(-1, (2, 4, 4))
+        x, y = F.interpolate(pushes, size=(height, width), mode="bicubic", align_corners=True).unbind(1)
+        return torch.stack((x, y * (width / height)), -1)

@@ -1,0 +1,166 @@
+"""The family of differentiable image transforms: what a member promises.
+
+A member is a frozen set of settings. It holds no state and draws no random numbers: everything that
+varies comes in as one `amount` per image and, for members that need a place or a pattern, as a few
+numbers of `noise` per image. That makes a transform a plain function, so the gradient to the amount
+means what it says and the same call can be exported.
+
+Members are declared in geometry.py (warps), colour.py (linear colour), tone.py (tone curves),
+filters.py (neighbourhoods) and corruption.py (what cameras and files do); fuse.py applies a list of them.
+"""
+
+import difflib
+import inspect
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class DifferentiableTransform(ABC):
+    """A change of images whose strength has a gradient.
+
+    Laws, tested over every member: amount 0 leaves the images unchanged; the result has the same shape
+    and type and stays in [0, 1]; the gradient to the amount is finite, not all zero and right in sign.
+
+    Args:
+        limit: the amount that magnitude 1 stands for, in `unit`.
+
+    Attributes:
+        unit: what an amount counts, for plots.
+        label: the transform in words, for people.
+        maximum: the largest `limit` that makes sense.
+        choice: done (1) or not done (0); amounts between mean nothing, but their gradient is that of a blend.
+        signed: amounts lie in [-limit, limit]; otherwise in [0, limit].
+        draws: numbers uniform in (-1, 1) that an image needs besides its amount.
+        needs_rgb: only makes sense for three channels: red, green, blue.
+        relaxed: the gradient is that of a smooth stand-in, right on average rather than to the digit.
+    """
+
+    limit: float
+
+    unit: ClassVar[str]
+    label: ClassVar[str]
+    maximum: ClassVar[float] = math.inf
+    choice: ClassVar[bool] = False
+    signed: ClassVar[bool] = True
+    draws: ClassVar[int] = 0
+    needs_rgb: ClassVar[bool] = False
+    relaxed: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__
+        if not (math.isfinite(self.limit) and self.limit > 0):
+            raise ValueError(f"limit of {name} must be positive and finite, but is {self.limit}; leave it out instead")
+        if self.choice and self.limit != 1:
+            raise ValueError(f"{name} is done or not done, so its limit is 1, but {self.limit} was given; remove it")
+        if self.limit > self.maximum:
+            raise ValueError(
+                f"limit of {name} is {self.limit} {self.unit}, but at most {self.maximum:g} makes sense; lower it"
+            )
+
+    def __call__(
+        self, images: Float[Tensor, "b c h w"], amount: Float[Tensor, "b"], noise: Float[Tensor, "b d"] | None = None
+    ) -> Float[Tensor, "b c h w"]:
+        """Transform each image by its own amount.
+
+        Args:
+            images: values in [0, 1].
+            amount: in `unit`, one per image; 0 leaves the image unchanged.
+            noise: `draws` numbers in (-1, 1) per image; not needed where `draws` is 0.
+
+        Returns:
+            Images in [0, 1]. Saturated pixels pass their gradient on (`straight_through_clamp`).
+
+        Raises:
+            ValueError: if noise is missing or of the wrong width, or if the member needs RGB and gets something else.
+        """
+        if self.needs_rgb and images.shape[1] != 3:
+            raise ValueError(
+                f"{type(self).__name__} needs red, green and blue, but the images have {images.shape[1]} channels; "
+                "leave it out (`usable` does)"
+            )
+        noise = images.new_zeros(images.shape[0], 0) if noise is None else noise
+        if self.draws and noise.shape[1] != self.draws:
+            raise ValueError(
+                f"{type(self).__name__} needs {self.draws} noise numbers per image, but got {noise.shape[1]}; "
+                "draw them uniformly from (-1, 1)"
+            )
+        kind = images.device.type
+        if torch.is_autocast_enabled(kind):
+            # Matrices and grids in half precision would move pixels and quantise colours.
+            with torch.autocast(kind, enabled=False):
+                return self(images, amount, noise)
+        return straight_through_clamp(self.transform(images, amount.to(images.dtype), noise.to(images.dtype)))
+
+    @abstractmethod
+    def transform(
+        self, images: Float[Tensor, "b c h w"], amount: Float[Tensor, "b"], noise: Float[Tensor, "b d"]
+    ) -> Float[Tensor, "b c h w"]:
+        """Do what `__call__` promises, except that values may leave [0, 1]."""
+
+
+class _StraightThroughClamp(torch.autograd.Function):
+    @staticmethod
+    def forward(values: Tensor) -> Tensor:
+        return values.clamp(0, 1)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        return gradient
+
+
+def straight_through_clamp(values: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
+    """Clamp to [0, 1] in the forward pass and let the gradient through unchanged.
+
+    A hard clamp cuts the gradient of every saturated pixel, so an image that was made too bright could
+    never say so (Bengio, Léonard and Courville 2013 give the idea of the straight-through gradient).
+    """
+    return _StraightThroughClamp.apply(values)
+
+
+def straight_through_choice(amount: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
+    """Round an amount to 0 or 1 in the forward pass and let the gradient through unchanged."""
+    chosen = (amount >= 0.5).to(amount.dtype)
+    return chosen + (amount - amount.detach())
+
+
+def per_image(amount: Float[Tensor, "b"]) -> Float[Tensor, "b 1 1 1"]:
+    """Shape one number per image so that it multiplies images."""
+    return amount[:, None, None, None]
+
+
+def all_transforms() -> list[type[DifferentiableTransform]]:
+    """List every concrete member of the family, in the order in which they were imported."""
+
+    def below(family: type[DifferentiableTransform]) -> list[type[DifferentiableTransform]]:
+        found = [] if inspect.isabstract(family) else [family]
+        for member in family.__subclasses__():
+            found += below(member)
+        return found
+
+    return below(DifferentiableTransform)  # type: ignore[type-abstract]
+
+
+def named(name: str) -> type[DifferentiableTransform]:
+    """Find a member of the family by its class name.
+
+    Raises:
+        ValueError: if there is none of that name; the message suggests the nearest.
+    """
+    members = {member.__name__: member for member in all_transforms()}
+    if name in members:
+        return members[name]
+    by_lower = {known.lower(): known for known in members}
+    near = [by_lower[match] for match in difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.5)]
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(sorted(members))}"
+    raise ValueError(f"there is no transform named {name!r}; {hint}")
