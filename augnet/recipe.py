@@ -97,6 +97,8 @@ class OuterConfig:
     Args:
         learning_rate: constant over the run.
         betas: of Adam's averages; the first one averages out the noise of the hypergradient.
+        precondition: `optimiser` divides by the root of the second moment that the classifier's AdamW keeps, the metric in
+            which its weights really move; `none` takes weights as they are.
         project: take the component along the training gradient out of the inverse product (see `hypergradient`).
         temperature: measure the validation loss at a fitted softmax temperature, so that augmentation is not
             rewarded for curing overconfidence.
@@ -108,6 +110,7 @@ class OuterConfig:
 
     learning_rate: float = 3e-3
     betas: tuple[float, float] = (0.9, 0.99)
+    precondition: Literal["none", "optimiser"] = "none"
     project: bool = True
     temperature: bool = True
     spread_reward: float = 0.0
@@ -141,6 +144,7 @@ class Recipe:
         device: such as `cpu` or `cuda:1`; by default a GPU where there is one.
         workers: processes that decode images that do not fit into memory.
         checkpoint_every: steps between two checkpoints.
+        tensorboard: also write a TensorBoard log into the run folder; needs `pip install 'augnet[tracking]'`.
     """
 
     data: DataSource | None = field(default_factory=Digits)
@@ -154,6 +158,19 @@ class Recipe:
     device: str | None = None
     workers: int = 2
     checkpoint_every: int = 200
+    tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        if self.outer.precondition == "optimiser" and self.inner.optimiser != "adamw":
+            raise ValueError(
+                f"outer.precondition is 'optimiser' but inner.optimiser is {self.inner.optimiser!r}, which keeps no second "
+                "moment; set inner.optimiser to 'adamw' or outer.precondition to 'none'"
+            )
+        for name in ("workers", "seed"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, found {getattr(self, name)}")
+        if self.checkpoint_every < 1:
+            raise ValueError(f"checkpoint_every must be at least 1, found {self.checkpoint_every}")
 
     def save(self, path: Path) -> None:
         """Write as YAML that `load` and `augnet train --recipe` read."""

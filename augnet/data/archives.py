@@ -59,7 +59,13 @@ class Npz(DataSource):
             keyed = {k: ImageSet(resize(part.images, self.size), part.labels, part.groups) for k, part in keyed.items()}
         parts = list(keyed.values())
         classes = tuple(str(name) for name in arrays["classes"].ravel()) if "classes" in arrays else numbered(parts)
-        return Pool(**keyed, classes=classes, fingerprint=fingerprint(*parts))
+        return Pool(
+            train=keyed["train"],
+            val=keyed.get("val"),
+            test=keyed.get("test"),
+            classes=classes,
+            fingerprint=fingerprint(*parts),
+        )
 
 
 def to_pixels(array: np.ndarray) -> UInt8[Tensor, "n c h w"]:
@@ -93,10 +99,9 @@ def _part(arrays: Mapping[str, np.ndarray], prefix: str, path: Path) -> ImageSet
     for name in (f"{prefix}images", f"{prefix}labels"):
         if name not in arrays:
             raise ValueError(f"{str(path)!r} has no {name!r}; it holds {', '.join(sorted(arrays)) or 'nothing'}")
-    groups = arrays.get(f"{prefix}groups")
-    if groups is not None:
-        # Groups may be named by text.
-        groups = np.unique(groups.ravel(), return_inverse=True)[1]
+    named = arrays.get(f"{prefix}groups")
+    # Groups may be named by text.
+    groups = None if named is None else torch.from_numpy(np.unique(named.ravel(), return_inverse=True)[1])
     try:
         return ImageSet(to_pixels(arrays[f"{prefix}images"]), label_tensor(arrays[f"{prefix}labels"]), groups)
     except ValueError as error:

@@ -79,7 +79,7 @@ class _Batched(Dataset):
         return *self.images.batch(indices), indices
 
 
-def _fetch(images: LabelledImages, order: Iterable[Int64[Tensor, "b"]], workers: int) -> Iterator[Batch]:
+def _fetch(images: LabelledImages, order: Iterable[Int64[Tensor, "_"]], workers: int) -> Iterator[Batch]:
     if images.in_memory or workers == 0:
         return map(_Batched(images).__getitem__, order)
     # A generator of its own: the loader would otherwise draw from the global one and shift everybody's numbers.

@@ -70,20 +70,23 @@ class Folder(DataSource):
             size, reason = choose_size([(header.height, header.width) for header in readable])
             notes += reason
 
-        sets: dict[str, LabelledImages] = {}
+        files_of = {}
         for name, files in found.items():
             kept = [(path, label) for path, label in files if path not in skipped]
-            sets[name] = FileSet([path for path, _ in kept], [label for _, label in kept], size, channels)
+            files_of[name] = FileSet([path for path, _ in kept], [label for _, label in kept], size, channels)
+        sets: dict[str, LabelledImages] = dict(files_of)
         height, width = (size, size) if size is not None else (readable[0].height, readable[0].width)
         fits = len(readable) * channels * height * width <= self.memory_limit * 1_000_000
         if fits or self.on_bad_file == "skip":
             # A file cut short shows only when it is decoded in full.
-            for name, files in sets.items():
-                sets[name], broken = _decoded(files, (channels, height, width), keep=fits)
+            for name, part in files_of.items():
+                sets[name], broken = _decoded(part, (channels, height, width), keep=fits)
                 skipped |= self._bad(broken)
-        sets = {name: part for name, part in sets.items() if name == "train" or len(part)}
         return Pool(
-            **sets,
+            train=sets["train"],
+            # Folders that were made and never filled are as good as none.
+            val=sets.get("val") or None,
+            test=sets.get("test") or None,
             classes=classes,
             fingerprint=_fingerprint(root, found, skipped, size),
             skipped=tuple(str(path) for path in sorted(skipped)),

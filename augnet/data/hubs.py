@@ -10,7 +10,7 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from augnet.data.folders import choose_size
-from augnet.data.images import LabelledImages, SampleSet, label_tensor, labelled
+from augnet.data.images import LabelledImages, SampleSet, label_tensor, labels_of
 from augnet.data.pixels import as_tensor
 from augnet.data.sources import DataSource, fingerprint, in_memory, numbered
 from augnet.data.splits import Pool
@@ -42,7 +42,10 @@ class Torchvision(DataSource):
         kind = known[plain(self.name)]
         accepted = inspect.signature(kind).parameters
         if "train" in accepted:
-            parts = {"train": self._open(kind, train=True), "test": self._open(kind, train=False)}
+            parts: dict[str, Dataset | None] = {
+                "train": self._open(kind, train=True),
+                "test": self._open(kind, train=False),
+            }
         else:
             parts = {"train": self._try(kind, "train", "trainval"), "val": self._try(kind, "val", "valid")}
             parts["test"] = self._try(kind, "test")
@@ -51,7 +54,7 @@ class Torchvision(DataSource):
         if parts["train"] is None:
             raise ValueError(f"torchvision's {kind.__name__} has no split called train; use from_datasets in Python")
         names = getattr(parts["train"], "classes", None)
-        sets = {name: labelled(part) for name, part in parts.items() if part is not None}
+        sets = {name: SampleSet(part, labels_of(part)) for name, part in parts.items() if part is not None}
         return gathered(sets, names, self.size, self.memory_limit)
 
     def _try(self, kind: type, *splits: str) -> Dataset | None:
@@ -116,9 +119,11 @@ class HuggingFace(DataSource):
         image = self.image or _column(features, self.name, "image", datasets.Image)
         label = self.label or _column(features, self.name, "label", datasets.ClassLabel)
         names = getattr(features[label], "names", None)
+        codes: dict[str, int] | None = None
         if names is None and features[label].dtype == "string":
             names = sorted(set(splits["train"][label]))
-        sets: dict[str, LabelledImages] = {}
+            codes = {name: code for code, name in enumerate(names)}
+        sets = {}
         notes = []
         for part, aliases in {"train": ["train"], "val": ["validation", "valid", "val"], "test": ["test"]}.items():
             split = next((name for name in aliases if name in splits), None)
@@ -128,7 +133,8 @@ class HuggingFace(DataSource):
             if values and values[0] == -1 and part != "train":
                 notes.append(f"split {split!r} ignored, because its labels are withheld")
                 continue
-            labels = [names.index(value) for value in values] if isinstance(values[0], str) else values
+            # A string that training lacks becomes a class without a name, which is refused with its number.
+            labels = values if codes is None else [codes.get(value, len(codes)) for value in values]
             sets[part] = SampleSet(_Column(splits[split], image), label_tensor(labels))
         return gathered(sets, names, self.size, self.memory_limit, notes)
 
@@ -153,7 +159,7 @@ def _column(features: Mapping[str, Any], source: str, name: str, kind: type) -> 
 
 
 def gathered(
-    sets: dict[str, LabelledImages],
+    sets: Mapping[str, SampleSet],
     classes: list[str] | None,
     size: int | None,
     memory_limit: int,
@@ -170,14 +176,22 @@ def gathered(
         notes += reason
     height, width = (size, size) if size is not None else shapes[0][1:]
     total = sum(len(part) for part in sets.values()) * channels * height * width
+    read: dict[str, LabelledImages] = {}
     for name, part in sets.items():
         lazy = SampleSet(part.samples, part.labels, size, channels)
-        sets[name] = in_memory(lazy) if total <= memory_limit * 1_000_000 else lazy
-    parts = list(sets.values())
+        read[name] = in_memory(lazy) if total <= memory_limit * 1_000_000 else lazy
+    parts = list(read.values())
     names = numbered(parts)
     if classes is not None and len(classes) >= len(names):
         names = tuple(str(name) for name in classes)
-    return Pool(**sets, classes=names, fingerprint=fingerprint(*parts), notes=tuple(notes))
+    return Pool(
+        train=read["train"],
+        val=read.get("val"),
+        test=read.get("test"),
+        classes=names,
+        fingerprint=fingerprint(*parts),
+        notes=tuple(notes),
+    )
 
 
 def torchvision_names() -> dict[str, type]:
@@ -202,5 +216,5 @@ def nearest(name: str, known: Mapping[str, Any] | list[str]) -> str:
 
 
 def _shape(image: Any) -> tuple[int, int, int]:
-    tensor = as_tensor(image, None, None)
-    return tuple(tensor.shape)
+    channels, height, width = as_tensor(image, None, None).shape
+    return channels, height, width

@@ -5,7 +5,7 @@ splits, seeds or the order of batches.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
 from augnet.data.pixels import as_tensor, decode, unit_range
+
+Indices = Sequence[int] | Int64[np.ndarray, "b"] | Int64[Tensor, "b"]
 
 
 class LabelledImages(Dataset, ABC):
@@ -32,7 +34,9 @@ class LabelledImages(Dataset, ABC):
     labels: Int64[Tensor, "n"]
     groups: Int64[Tensor, "n"] | None
 
-    def __init__(self, labels: Sequence[int] | Tensor, groups: Sequence[int] | Tensor | None = None) -> None:
+    def __init__(
+        self, labels: Sequence[int] | np.ndarray | Tensor, groups: Sequence[int] | np.ndarray | Tensor | None = None
+    ) -> None:
         self.labels = label_tensor(labels)
         self.groups = None if groups is None else torch.as_tensor(groups).long()
         if self.groups is not None and self.groups.shape != self.labels.shape:
@@ -48,10 +52,10 @@ class LabelledImages(Dataset, ABC):
         """Give one image (uint8, or float in [0, 1] where the source gives floats), channel first, and its label."""
 
     @abstractmethod
-    def take(self, indices: Sequence[int] | Int64[Tensor, "b"]) -> "LabelledImages":
+    def take(self, indices: Indices) -> "LabelledImages":
         """Make a set of these images only, in this order."""
 
-    def batch(self, indices: Sequence[int] | Int64[Tensor, "b"]) -> tuple[Float[Tensor, "b c h w"], Int64[Tensor, "b"]]:
+    def batch(self, indices: Indices) -> tuple[Float[Tensor, "b c h w"], Int64[Tensor, "b"]]:
         """Give these images as floats in [0, 1], and their labels.
 
         Raises:
@@ -91,8 +95,8 @@ class ImageSet(LabelledImages):
     def __init__(
         self,
         images: UInt8[Tensor, "n c h w"],
-        labels: Sequence[int] | Tensor,
-        groups: Sequence[int] | Tensor | None = None,
+        labels: Sequence[int] | np.ndarray | Tensor,
+        groups: Sequence[int] | np.ndarray | Tensor | None = None,
     ) -> None:
         super().__init__(labels, groups)
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
@@ -106,12 +110,12 @@ class ImageSet(LabelledImages):
     def __getitem__(self, index: int) -> tuple[UInt8[Tensor, "c h w"], int]:
         return self.images[index], int(self.labels[index])
 
-    def batch(self, indices: Sequence[int] | Int64[Tensor, "b"]) -> tuple[Float[Tensor, "b c h w"], Int64[Tensor, "b"]]:
+    def batch(self, indices: Indices) -> tuple[Float[Tensor, "b c h w"], Int64[Tensor, "b"]]:
         """Give these images as floats in [0, 1], and their labels, on the device of the set."""
         indices = torch.as_tensor(indices, dtype=torch.int64, device=self.images.device)
         return self.images[indices].float().div_(255), self.labels[indices]
 
-    def take(self, indices: Sequence[int] | Int64[Tensor, "b"]) -> "ImageSet":
+    def take(self, indices: Indices) -> "ImageSet":
         indices = torch.as_tensor(indices, dtype=torch.int64)
         return ImageSet(self.images[indices], self.labels[indices], self._kept_groups(indices))
 
@@ -122,7 +126,8 @@ class ImageSet(LabelledImages):
     @property
     def shape(self) -> tuple[int, int, int]:
         """Channels, height and width of an image."""
-        return tuple(self.images.shape[1:])
+        _, channels, height, width = self.images.shape
+        return channels, height, width
 
 
 class FileSet(LabelledImages):
@@ -139,10 +144,10 @@ class FileSet(LabelledImages):
     def __init__(
         self,
         paths: Sequence[Path],
-        labels: Sequence[int] | Tensor,
+        labels: Sequence[int] | np.ndarray | Tensor,
         size: int | None,
         channels: int,
-        groups: Sequence[int] | Tensor | None = None,
+        groups: Sequence[int] | np.ndarray | Tensor | None = None,
     ) -> None:
         super().__init__(labels, groups)
         if len(paths) != len(self.labels):
@@ -152,7 +157,7 @@ class FileSet(LabelledImages):
     def __getitem__(self, index: int) -> tuple[UInt8[Tensor, "c h w"], int]:
         return decode(self.paths[index], self.channels, self.size), int(self.labels[index])
 
-    def take(self, indices: Sequence[int] | Int64[Tensor, "b"]) -> "FileSet":
+    def take(self, indices: Indices) -> "FileSet":
         indices = torch.as_tensor(indices, dtype=torch.int64)
         paths = [self.paths[i] for i in indices.tolist()]
         return FileSet(paths, self.labels[indices], self.size, self.channels, self._kept_groups(indices))
@@ -173,11 +178,11 @@ class SampleSet(LabelledImages):
     def __init__(
         self,
         samples: Dataset,
-        labels: Sequence[int] | Tensor,
+        labels: Sequence[int] | np.ndarray | Tensor,
         size: int | None = None,
         channels: int | None = None,
         indices: Int64[Tensor, "n"] | None = None,
-        groups: Sequence[int] | Tensor | None = None,
+        groups: Sequence[int] | np.ndarray | Tensor | None = None,
     ) -> None:
         super().__init__(labels, groups)
         self.samples, self.size, self.channels = samples, size, channels
@@ -187,7 +192,7 @@ class SampleSet(LabelledImages):
         image = self.samples[int(self.indices[index])][0]
         return as_tensor(image, self.channels, self.size), int(self.labels[index])
 
-    def take(self, indices: Sequence[int] | Int64[Tensor, "b"]) -> "SampleSet":
+    def take(self, indices: Indices) -> "SampleSet":
         indices = torch.as_tensor(indices, dtype=torch.int64)
         groups = self._kept_groups(indices)
         return SampleSet(self.samples, self.labels[indices], self.size, self.channels, self.indices[indices], groups)
@@ -203,7 +208,7 @@ def labelled(dataset: Dataset) -> LabelledImages:
         return dataset
     if isinstance(dataset, Subset) and isinstance(dataset.dataset, LabelledImages):
         return dataset.dataset.take(dataset.indices)
-    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+    if not isinstance(dataset, Sized) or not hasattr(dataset, "__getitem__"):
         raise ValueError(f"{type(dataset).__name__} has no length or no items by number; give a map-style data set")
     if len(dataset) == 0:
         raise ValueError(f"{type(dataset).__name__} holds no images")
@@ -216,17 +221,18 @@ def labels_of(dataset: Dataset) -> Int64[Tensor, "n"]:
         return dataset.labels
     if isinstance(dataset, Subset):
         return labels_of(dataset.dataset)[torch.as_tensor(dataset.indices)]
-    probes = sorted({round(i * (len(dataset) - 1) / 7) for i in range(8)})
+    number = len(dataset)  # type: ignore[arg-type]  # map-style, as `labelled` has checked
+    probes = sorted({round(i * (number - 1) / 7) for i in range(8)})
     seen = [_label(dataset[i]) for i in probes]
     for name in ("targets", "labels", "_labels"):
         kept = getattr(dataset, name, None)
-        if kept is None or len(kept) != len(dataset):
+        if kept is None or len(kept) != number:
             continue
         # A target_transform makes the list differ from the items; then the items are right.
         kept = np.asarray(kept)
         if kept.dtype.kind in "iu" and kept[probes].ravel().tolist() == seen:
             return label_tensor(kept)
-    return label_tensor([_label(dataset[i]) for i in range(len(dataset))])
+    return label_tensor([_label(dataset[i]) for i in range(number)])
 
 
 def label_tensor(labels: Sequence[int] | np.ndarray | Tensor) -> Int64[Tensor, "n"]:
@@ -242,7 +248,8 @@ def label_tensor(labels: Sequence[int] | np.ndarray | Tensor) -> Int64[Tensor, "
         array = array[:, 0]
     if array.ndim != 1:
         raise ValueError(f"labels have shape {tuple(array.shape)}; give one class per image, shape (n,)")
-    if array.is_floating_point() or array.is_complex() or (array.dtype == torch.bool and len(array)):
+    # An empty list has no type of its own, and NumPy calls it float.
+    if len(array) and (array.is_floating_point() or array.is_complex() or array.dtype == torch.bool):
         kind = str(array.dtype).removeprefix("torch.")
         raise ValueError(f"labels are {kind}, not whole numbers; give classes 0, 1, …")
     if len(array) and int(array.min()) < 0:
@@ -256,7 +263,7 @@ def _label(item: object) -> int:
         raise ValueError(f"an item is a {type(item).__name__}, not (image, label); wrap the data set to give pairs")
     label = item[1]
     if isinstance(label, (np.ndarray, Tensor)) and "int" in str(label.dtype) and len(label.reshape(-1)) == 1:
-        return int(label)
+        return int(label.reshape(-1)[0])
     if not isinstance(label, (int, np.integer)) or isinstance(label, bool):
         raise ValueError(f"label {label!r} is a {type(label).__name__}, not a whole number; give classes 0, 1, …")
     return int(label)

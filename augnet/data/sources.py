@@ -7,6 +7,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -118,8 +119,8 @@ class Pair(DataSource):
             # One look now, rather than a failure hours later.
             part.batch(range(min(8, len(part))))
         classes = numbered(present) if self.classes is None else tuple(str(name) for name in self.classes)
-        train, val, test = parts
-        return Pool(train=train, val=val, test=test, classes=classes, fingerprint=fingerprint(*present))
+        _, val, test = parts
+        return Pool(train=present[0], val=val, test=test, classes=classes, fingerprint=fingerprint(*present))
 
 
 def from_datasets(
@@ -127,7 +128,7 @@ def from_datasets(
     val: Dataset | None = None,
     test: Dataset | None = None,
     classes: Sequence[str] | None = None,
-    **sizes: int | float | None,
+    **sizes: Any,
 ) -> Pair:
     """Make a source of data sets that yield (image, label).
 
@@ -156,12 +157,10 @@ def in_memory(images: SampleSet) -> ImageSet:
     Raises:
         ValueError: if images differ in shape or leave [0, 1].
     """
-    pixels: torch.Tensor | None = None
+    pixels = torch.empty(len(images), *images.shape, dtype=torch.uint8)
     for index in range(len(images)):
         image = images[index][0]
         image = image if image.dtype == torch.uint8 else (image * 255).round().byte()
-        if pixels is None:
-            pixels = torch.empty(len(images), *image.shape, dtype=torch.uint8)
         if image.shape != pixels.shape[1:]:
             raise ValueError(
                 f"images differ in shape: {tuple(pixels.shape[1:])} and {tuple(image.shape)}; set `size` to resize them"
@@ -183,5 +182,5 @@ def fingerprint(*parts: LabelledImages) -> str:
         digest.update(part.labels.numpy().tobytes())
         pixels = part.images if isinstance(part, ImageSet) else as_tensor(part[0][0], None, None)
         digest.update(str(tuple(pixels.shape)).encode())
-        digest.update(pixels.contiguous().numpy())
+        digest.update(pixels.contiguous().numpy().data)
     return digest.hexdigest()

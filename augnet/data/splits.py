@@ -71,20 +71,22 @@ class Pool:
     def __post_init__(self) -> None:
         parts = {"training": self.train, "validation": self.val, "test": self.test}
         for name, part in parts.items():
-            if part is not None and len(part) and int(part.labels.max()) >= len(self.classes):
+            if part is None:
+                continue
+            if len(part) == 0:
+                raise ValueError(f"there are no {name} images; add some or leave that part out")
+            if int(part.labels.max()) >= len(self.classes):
                 raise ValueError(
                     f"{name} label {int(part.labels.max())} is out of range: there are {len(self.classes)} classes, "
                     f"so labels go from 0 to {len(self.classes) - 1}"
                 )
-        if len(self.train) == 0:
-            raise ValueError("there are no training images")
         if len(self.classes) < 2:
             raise ValueError(f"there is one class only ({self.classes[0]!r}), and a classifier needs two or more")
         counts = np.bincount(self.train.labels.numpy(), minlength=len(self.classes))
         if counts.min() == 0:
             absent = self.classes[int(counts.argmin())]
             raise ValueError(f"class {absent!r} has no training image; add some or leave the class out")
-        shapes = {name: part.shape for name, part in parts.items() if part is not None and len(part)}
+        shapes = {name: part.shape for name, part in parts.items() if part is not None}
         for name, shape in shapes.items():
             if shape != shapes["training"]:
                 raise ValueError(
@@ -122,35 +124,20 @@ def cut(
             raise ValueError(f"the data has {len(test)} test images of its own, which stay as they are; drop test_size")
         wanted = _count("test_size", test_size, len(train), pool.classes)
         # What remains needs an image per class for training, and one for validation where that is cut from it too.
-        chosen = choose(train.labels.numpy(), _groups(train), wanted, [TEST_SEED], keep=2 if val is None else 1)
-        test, train = train.take(chosen), train.take(_others(chosen, len(train)))
+        test, train = _divide(train, wanted, [TEST_SEED], keep=2 if val is None else 1)
         notes += _surprises("test", test, wanted, pool.classes)
     if val is None:
         _check_divisible(train, pool.classes)
-        asked = val_size is not None
-        if val_size is None:
-            used = len(train) if train_size is None else min(train_size + max(train_size // 2, 1), len(train))
-            third = round(used / 3) if train_size is None else used - train_size
-            val_size = max(min(third, LARGEST_DEFAULT), min(len(pool.classes), len(train) - len(pool.classes)))
-        wanted = _count("val_size", val_size, len(train), pool.classes)
-        if len(train) - wanted < len(pool.classes):
-            raise ValueError(
-                f"val_size asks for {wanted} of {len(train)} images, which leaves too few to train "
-                f"{len(pool.classes)} classes; lower val_size"
-            )
-        chosen = choose(train.labels.numpy(), _groups(train), wanted, [seed, 0], keep=1)
-        val, train = train.take(chosen), train.take(_others(chosen, len(train)))
-        if asked:
-            notes += _surprises("validation", val, wanted, pool.classes)
-    elif val_size is not None:
-        wanted = _count("val_size", val_size, len(val), pool.classes)
-        val = val.take(choose(val.labels.numpy(), _groups(val), wanted, [seed, 0]))
-        notes += _surprises("validation", val, wanted, pool.classes)
+        wanted = _validation_count(val_size, train_size, len(train), pool.classes)
+        val, train = _divide(train, wanted, [seed, 0], keep=1)
     else:
-        notes += _surprises("validation", val, len(val), pool.classes)
+        wanted = len(val) if val_size is None else _count("val_size", val_size, len(val), pool.classes)
+        val, _ = _divide(val, wanted, [seed, 0]) if wanted < len(val) else (val, None)
+    # Nobody asked for the default to the image.
+    notes += _surprises("validation", val, len(val) if val_size is None else wanted, pool.classes)
     if train_size is not None:
         wanted = _count("train_size", train_size, len(train), pool.classes)
-        train = train.take(choose(train.labels.numpy(), _groups(train), wanted, [seed, 1]))
+        train, _ = _divide(train, wanted, [seed, 1])
         notes += _surprises("training", train, wanted, pool.classes)
     channels, height, width = train.shape
     return Splits(
@@ -203,6 +190,8 @@ def choose(labels: np.ndarray, groups: np.ndarray | None, size: int, seed: Seque
     total = 0
     while available.any():
         absent = available & (have == 0)
+        if total >= size and not absent.any():
+            break
         lack = np.where(absent, len(pairs) - left, -np.inf) if absent.any() else target - have
         c = int(np.where(available, lack, -np.inf).argmax())
         if not queues[c]:
@@ -231,12 +220,29 @@ def _count(name: str, value: int | float, available: int, classes: Sequence[str]
     return wanted
 
 
-def _groups(images: LabelledImages) -> np.ndarray | None:
-    return None if images.groups is None else images.groups.numpy()
+def _validation_count(
+    val_size: int | float | None, train_size: int | None, available: int, classes: Sequence[str]
+) -> int:
+    if val_size is None:
+        # A third of the images used: of all, or half as many as train_size, as far as there are others left.
+        third = round(available / 3) if train_size is None else min(train_size // 2, available - train_size)
+        val_size = max(min(third, LARGEST_DEFAULT), min(len(classes), available - len(classes)))
+    wanted = _count("val_size", val_size, available, classes)
+    if available - wanted < len(classes):
+        raise ValueError(
+            f"val_size asks for {wanted} of {available} images, which leaves too few to train "
+            f"{len(classes)} classes; lower val_size"
+        )
+    return wanted
 
 
-def _others(chosen: np.ndarray, length: int) -> np.ndarray:
-    return np.setdiff1d(np.arange(length), chosen, assume_unique=True)
+def _divide(
+    images: LabelledImages, wanted: int, seed: Sequence[int], keep: int = 0
+) -> tuple[LabelledImages, LabelledImages]:
+    groups = None if images.groups is None else images.groups.numpy()
+    chosen = choose(images.labels.numpy(), groups, wanted, seed, keep)
+    others = np.setdiff1d(np.arange(len(images)), chosen, assume_unique=True)
+    return images.take(chosen), images.take(others)
 
 
 def _check_divisible(train: LabelledImages, classes: Sequence[str]) -> None:
@@ -262,6 +268,6 @@ def _surprises(part: str, images: LabelledImages, wanted: int, classes: Sequence
         notes.append(f"{len(images):,} {part} images instead of {wanted:,}, because groups and classes are kept whole")
     counts = np.bincount(images.labels.numpy(), minlength=len(classes))
     if counts.min() == 0:
-        absent = [classes[i] for i in np.flatnonzero(counts == 0)]
+        absent = [name for name, count in zip(classes, counts, strict=True) if count == 0]
         notes.append(f"no {part} image of {len(absent)} classes, the first being {absent[0]!r}")
     return notes

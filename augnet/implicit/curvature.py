@@ -102,7 +102,9 @@ class HessianProducts(CurvatureProducts):
 
     def _derivative(self, vector: Tensor, inputs: list[Tensor]) -> list[Tensor | None]:
         # A part of g without a graph is constant (a loss linear in that weight): its derivative is zero.
-        pairs = [(g, v) for g, v in zip(self.gradient, unflatten(vector, self.gradient), strict=True) if g.requires_grad]
+        pairs = [
+            (g, v) for g, v in zip(self.gradient, unflatten(vector, self.gradient), strict=True) if g.requires_grad
+        ]
         if not pairs or not inputs:
             return [None] * len(inputs)
         parts, directions = zip(*pairs, strict=True)
@@ -192,9 +194,7 @@ class DifferenceProducts(CurvatureProducts):
             with torch.no_grad():
                 for weight, value in zip(self.weights, kept, strict=True):
                     weight.copy_(value)
-        return [
-            None if a is None or b is None else (a - b) / (2 * step) for a, b in zip(ahead, behind, strict=True)
-        ]
+        return [None if a is None or b is None else (a - b) / (2 * step) for a, b in zip(ahead, behind, strict=True)]
 
     def _gradient_at(
         self, kept: list[Tensor], moves: list[Tensor], sign: float, inputs: list[Tensor]
@@ -247,9 +247,12 @@ def largest_eigenvalue(operator: Operator, start: Float[Tensor, "p"], products: 
 
 
 def jacobi_diagonal(
-    hessian: Operator, like: Float[Tensor, "p"], probes: int = 10, generator: torch.Generator | None = None
+    hessian: Operator, like: Float[Tensor, "p"], probes: int = 100, generator: torch.Generator | None = None
 ) -> Float[Tensor, "p"]:
     """Estimate the diagonal of H as the mean of z ⊙ Hz over random signs z (Hutchinson).
+
+    Ten probes are worse than no preconditioner, a hundred as good as the true diagonal (digits, 640 weights:
+    recipes/benchmarks/solver_error.py), so it pays where H stays the same for many solves.
 
     Args:
         hessian: products with H.

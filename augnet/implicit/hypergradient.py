@@ -62,13 +62,16 @@ def hypergradient(
     """Differentiate a validation loss by hyperparameters that act through trained weights.
 
     **Projection.** The implicit function theorem asks that g = 0, which a network in training never meets. Yet w is
-    always stationary within the plane w + {δ : gᵀδ = 0}, because g has no component in it. There the theorem
-    holds exactly: the best weights in that plane respond to λ by δw = −(PHP)⁺ P ∂g/∂λ, and `project=True` returns the
-    hypergradient of that response. Right side, operator and start are projected; at g = 0 nothing changes. What is left
-    out, the component along g, mostly says "a longer step in the same direction", which is the learning rate's
-    business: a hyperparameter that only scales the training loss gets 0, where T1–T2 would enlarge it for ever.
-    Its limit: a hyperparameter that moves the weights along g itself is not seen. With one weight the answer is
-    always 0; in a narrow valley g points along the floor, the very direction in which the weights respond most.
+    always stationary within the plane w + {δ : gᵀδ = 0}, because g has no component in it. There the theorem holds
+    exactly: the best weights in that plane respond to λ by dw = −(PHP)⁺ P ∂g/∂λ, and `project=True` returns the
+    hypergradient of that response. Right side, operator and start are projected. What is left out, the response along
+    g, mostly says "a longer step in the same direction", which is the learning rate's business: a hyperparameter that
+    only scales the training loss gets 0, where T1–T2 would enlarge it for ever.
+
+    Its limits: a hyperparameter that moves the weights along g itself is not seen. With one weight the answer is
+    always 0; in a narrow valley g lies along the floor, the very direction in which the weights respond most.
+    And P does not fade as g does: a tiny g takes out as much as a large one, so near the minimum of a fixed training
+    loss the answer lacks the response along g. Only a g of the size of rounding counts as 0.
 
     Args:
         train_loss: a function of `weights` and `hyperparameters`, its graph kept.
@@ -152,7 +155,7 @@ def _validation(
     if val_loss is None and val_gradient is None:
         raise ValueError("neither val_loss nor val_gradient was given; pass the validation loss or its gradient")
     direct: list[Tensor | None] = [None] * len(hyperparameters)
-    found = val_gradient
+    found: Sequence[Tensor] | Tensor = [] if val_gradient is None else val_gradient
     if val_loss is not None:
         wanted = [*weights, *hyperparameters] if val_gradient is None else hyperparameters
         parts = grad(val_loss, wanted, allow_unused=True)
@@ -194,8 +197,7 @@ def _solve(
     mixed = products.mixed(p)
     if all(part is None for part in [*mixed, *direct]):
         raise ValueError(
-            f"no gradient reaches any of the {len(mixed)} hyperparameters; "
-            "was the training loss computed from them?"
+            f"no gradient reaches any of the {len(mixed)} hyperparameters; was the training loss computed from them?"
         )
     gradients = [
         (torch.zeros_like(tensor) if ours is None else ours) - (torch.zeros_like(tensor) if theirs is None else theirs)

@@ -23,7 +23,7 @@ UNKNOWN = math.nan
 # Share of 1 / λ_max that an automatic step takes. Any share up to 2 converges on a fixed system; on minibatches
 # recipes/benchmarks/solver_error.py finds 0.5 to 1 alike, and 1.5 worse.
 SAFETY = 0.7
-# Growth of the residual within one solve, where H is fixed, that cannot come from rounding or a slight negative curvature.
+# Growth of the residual within one solve, where H is fixed, that slight negative curvature does not explain.
 GROWTH = 2.0
 
 
@@ -176,7 +176,7 @@ class Neumann(InverseHessian):
     def _probes_due(self, start: Solution | None) -> int:
         if self.step_size is not None:
             return 0
-        if start is None or math.isnan(start.curvature) or start.top is None:
+        if start is None or start.top is None or not math.isfinite(start.curvature):
             return self.probes
         return 1 if start.age >= self.refresh else 0
 
@@ -186,7 +186,7 @@ class Neumann(InverseHessian):
         due = self._probes_due(start)
         if self.step_size is not None:
             return UNKNOWN, None, 0
-        if start is None or math.isnan(start.curvature) or start.top is None:
+        if start is None or start.top is None or not math.isfinite(start.curvature):
             return *largest_eigenvalue(operator, vector, due), 1
         if due == 0:
             return start.curvature, start.top, start.age + 1

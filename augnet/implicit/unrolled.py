@@ -54,9 +54,7 @@ def unrolled_hypergradient(
         raise ValueError(f"steps is {steps} and must be at least 1")
     current = [weight.detach().requires_grad_() for weight in weights]
     for _ in range(steps):
-        gradient = zeros_for_unused(
-            grad(train_loss(current), current, create_graph=True, allow_unused=True), current
-        )
+        gradient = zeros_for_unused(grad(train_loss(current), current, create_graph=True, allow_unused=True), current)
         current = [weight - step_size * slope for weight, slope in zip(current, gradient, strict=True)]
     found = grad(val_loss(current), list(hyperparameters), allow_unused=True)
     if all(part is None for part in found):

@@ -27,9 +27,10 @@ from augnet.data import Pair
 from augnet.recipe import Recipe
 from augnet.training import checkpoint
 from augnet.training.evaluation import score
+from augnet.training.progress import Progress
 
 if TYPE_CHECKING:
-    from augnet.training.trainer import IFTTrainer, Progress
+    from augnet.training.trainer import IFTTrainer
 
 PACKAGES = ("torch", "torchvision", "kornia", "timm", "numpy")
 
@@ -98,6 +99,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = Run(path).path
+        self.tensorboard = _tensorboard(self.path) if Run(path).recipe.tensorboard else None
 
     @classmethod
     def make(cls, path: Path, recipe: Recipe, trainer: "IFTTrainer") -> "RunFolder":
@@ -200,9 +202,9 @@ class RunFolder:
         record["learned"] = [item.words for item in trainer.learned()]
         self._write_record(record)
 
-    def add_row(self, progress: "Progress") -> None:
+    def add_row(self, progress: Progress) -> None:
         """Append a row to metrics.csv."""
-        row = as_row(progress)
+        row = progress.row()
         path = self.path / "metrics.csv"
         fresh = not path.exists()
         with path.open("a", newline="") as file:
@@ -210,6 +212,10 @@ class RunFolder:
             if fresh:
                 writer.writeheader()
             writer.writerow(row)
+        if self.tensorboard is not None:
+            for name, value in row.items():
+                self.tensorboard.add_scalar(name, value, progress.step)
+            self.tensorboard.flush()
 
     def _cut_metrics(self, step: int) -> None:
         """Drop the rows that were written after the checkpoint; a killed run may have left half a line, too."""
@@ -227,12 +233,9 @@ class RunFolder:
         checkpoint.write_bytes(json.dumps(record, indent=2).encode(), self.path / "record.json")
 
 
-def as_row(progress: "Progress") -> dict[str, float]:
-    """Flatten a report into the columns of metrics.csv: `Rotate.spread` and the like are in the transform's unit."""
-    row = {name: value for name, value in progress._asdict().items() if name not in ("learned", "warnings")}
-    for item in progress.learned:
-        name = type(item.transform).__name__
-        row |= {f"{name}.probability": item.probability} if item.transform.choice else {
-            f"{name}.centre": item.centre, f"{name}.spread": item.spread
-        }  # fmt: skip
-    return row
+def _tensorboard(path: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ValueError("tensorboard is set but not installed; run: pip install 'augnet[tracking]'") from error
+    return SummaryWriter(str(path / "tensorboard"))

@@ -6,12 +6,11 @@ Nothing random is kept from step to step: noise, batches and dropout of step t a
 run that was killed and resumed ends in the same weights, bit for bit, as one that was not.
 """
 
-import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,50 +26,22 @@ from augnet.implicit import (
     Solution,
     hypergradient,
     hypergradient_by_differences,
+    optimiser_diagonal,
     twice_differentiable,
 )
 from augnet.recipe import Recipe
 from augnet.training.alarms import Alarms
-from augnet.training.evaluation import NoiseMeter, agreement, fitted_log_temperature, score
+from augnet.training.evaluation import NoiseMeter, fitted_log_temperature
 from augnet.training.optimisers import cosine, inner_optimiser, outer_optimiser
+from augnet.training.progress import Progress, Watch
 from augnet.training.run import Run, RunFolder
+from augnet.training.teacher import Teacher
 
 # Non-finite steps in a row after which a training gives up.
 PATIENCE = 5
-# Memory of the averages: the temperature over about 10 augmenter updates, the teacher over about 100 steps.
-TEMPERATURE_MEMORY = 0.9
-TEACHER_MEMORY = 0.99
+# Of the fitted temperature: over about 10 augmenter updates.
+MEMORY = 0.9
 REPORTS = 50
-# Images whose policy, and whose loss on the watched part, is looked at for a report.
-SAMPLE = 128
-
-
-class Progress(NamedTuple):
-    """What is known at a step; a row of metrics.csv and a line on the screen.
-
-    Args:
-        step: classifier updates made.
-        training_loss: on augmented images; mean since the last report.
-        validation_loss: on the last validation batch, at temperature 1.
-        watched_loss: on validation images that the augmenter does not learn from.
-        hypergradient_norm: of the last outer step.
-        hypergradient_noise: share of noise in the mean square of the hypergradient, 0 to 1.
-        residual: of the last inverse-Hessian-vector product.
-        images_per_second: since the last report.
-        learned: the policy averaged over a fixed sample of training images.
-        warnings: alarms that went off, one sentence each.
-    """
-
-    step: int
-    training_loss: float
-    validation_loss: float
-    watched_loss: float
-    hypergradient_norm: float
-    hypergradient_noise: float
-    residual: float
-    images_per_second: float
-    learned: list[Learned]
-    warnings: list[str]
 
 
 class TrainingDiverged(RuntimeError):
@@ -118,8 +89,8 @@ class IFTTrainer:
         self.weights = [w for w in self.classifier.parameters() if w.requires_grad]
         self.inner = inner_optimiser(self.classifier, recipe.inner, recipe.classifier.pretrained and not own)
         self.outer = outer_optimiser(self.augmenter.parameters(), recipe.outer)
-        self.teacher = copy.deepcopy(self.classifier).eval() if recipe.outer.label_safety else None
-        self._split_validation()
+        self.teacher = Teacher(self.classifier) if recipe.outer.label_safety else None
+        self.watch = Watch(splits, recipe.outer.watch, self._seed("watch"), self.device)
         self.by_differences = self._second_derivative_is_missing()
         self.alarms = Alarms()
         self.step = 0
@@ -252,6 +223,8 @@ class IFTTrainer:
         if not (math.isfinite(value) and math.isfinite(val_value)):
             return math.nan, val_value, None
         settings: dict[str, Any] = {"start": self.solution, "project": self.recipe.outer.project}
+        if self.recipe.outer.precondition == "optimiser" and self.step > 0:
+            settings["diagonal"] = optimiser_diagonal(self.inner, self.weights)
         wanted = [cut, influence]
         if self.by_differences:
 
@@ -269,7 +242,7 @@ class IFTTrainer:
         self.solution = found.solution
         by_images, by_influence = found.gradients
         if self.teacher is not None:
-            cost_by_images, cost = self._disagreement(images, augmented.detach())
+            cost_by_images, cost = self.teacher.disagreement(self._channels_last(images), cut)
             weight = self.recipe.outer.label_safety / len(images)
             by_images = by_images + weight * cost_by_images
             by_influence = by_influence + weight * cost
@@ -310,11 +283,7 @@ class IFTTrainer:
         self.inner.step()
         self.inner.zero_grad()
         if self.teacher is not None:
-            with torch.no_grad():
-                for mean, value in zip(self.teacher.state_dict().values(), self.classifier.state_dict().values(),
-                                       strict=True):  # fmt: skip
-                    # Counters of batches are whole numbers: they are copied.
-                    mean.lerp_(value, 1 - TEACHER_MEMORY) if mean.is_floating_point() else mean.copy_(value)
+            self.teacher.follow(self.classifier)
 
     def _loss(self, logits: Float[Tensor, "b classes"], labels: Tensor) -> Float[Tensor, "b"]:
         return F.cross_entropy(
@@ -329,46 +298,36 @@ class IFTTrainer:
         value = plain.item()
         if not self.recipe.outer.temperature or not math.isfinite(value):
             return plain, value
-        keep = TEMPERATURE_MEMORY if self.solution is not None else 0.0
+        keep = MEMORY if self.solution is not None else 0.0
         self.log_temperature = keep * self.log_temperature + (1 - keep) * fitted_log_temperature(logits, labels)
         return F.cross_entropy(logits / math.exp(self.log_temperature), labels), value
-
-    def _disagreement(self, images: Tensor, augmented: Tensor) -> tuple[Tensor, Float[Tensor, "b"]]:
-        """Return how far the teacher's view of each image moves by augmentation, nats, and its slope by the images."""
-        augmented = self._channels_last(augmented).requires_grad_()
-        with torch.no_grad():
-            before = self.teacher(self._channels_last(images)).log_softmax(dim=-1)
-        after = self.teacher(augmented).log_softmax(dim=-1)
-        cost = F.kl_div(after, before, reduction="none", log_target=True).sum(dim=-1)
-        (slope,) = torch.autograd.grad(cost.sum(), augmented)
-        return slope, cost.detach()
 
     def _progress(
         self, losses: list[float], validation_loss: float, found: Hypergradient | None, seconds: float
     ) -> Progress:
-        images, labels = self._sample
         learned = self.learned()
-        with torch.no_grad():
-            noise = self.augmenter.draw_noise(len(images), torch.Generator().manual_seed(0))
-            augmented = self._channels_last(self.augmenter(images, noise))
-        watched, used = (score(self.classifier, part, self.device) for part in self._watch)
-        spread = math.hypot(watched.standard_error, used.standard_error)
-        norm = math.nan if self.noise.last is None else self.noise.last
+        kept_loss, overfitting = self.watch.losses(self.classifier)
         warnings = self.alarms.check(
             self.step,
             diverged=bool(found and found.solution.diverged),
             noise=self.noise.share,
             outer_steps=self.recipe.schedule.outer_steps_before(self.step),
             learned=learned,
-            overfitting=(watched.loss - used.loss) / spread if spread > 0 else 0.0,
-            agreement=agreement(self.classifier, self._channels_last(images), augmented, labels),
+            overfitting=overfitting,
+            agreement=self.watch.agreement(self.classifier, self.augmenter),
             skipped=self.skipped,
         )
-        residual = math.nan if self.solution is None else float(self.solution.residual)
-        speed = len(losses) * self.recipe.schedule.batch_size / seconds
-        mean = sum(losses) / len(losses) if losses else math.nan
         return Progress(
-            self.step, mean, validation_loss, watched.loss, norm, self.noise.share, residual, speed, learned, warnings
+            step=self.step,
+            training_loss=sum(losses) / len(losses) if losses else math.nan,
+            validation_loss=validation_loss,
+            watched_loss=kept_loss,
+            hypergradient_norm=math.nan if self.noise.last is None else self.noise.last,
+            hypergradient_noise=self.noise.share,
+            residual=math.nan if self.solution is None else float(self.solution.residual),
+            images_per_second=len(losses) * self.recipe.schedule.batch_size / seconds,
+            learned=learned,
+            warnings=warnings,
         )
 
     @property
@@ -378,7 +337,7 @@ class IFTTrainer:
 
     def learned(self) -> list[Learned]:
         """Average the policy over a fixed sample of training images."""
-        return self.augmenter.summary(self._sample[0])
+        return self.augmenter.summary(self.watch.sample[0])
 
     def share_of_learning(self) -> float:
         """Share of the time so far that learning the augmenter cost: what outer steps took beyond inner ones."""
@@ -392,7 +351,7 @@ class IFTTrainer:
             "step": self.step,
             "classifier": self.classifier.state_dict(),
             "augmenter": self.augmenter.state_dict(),
-            "teacher": self.teacher and self.teacher.state_dict(),
+            "teacher": self.teacher and self.teacher.model.state_dict(),
             "inner": self.inner.state_dict(),
             "outer": self.outer.state_dict(),
             "solution": self.solution and self.solution._asdict(),
@@ -409,7 +368,7 @@ class IFTTrainer:
         self.classifier.load_state_dict(state["classifier"])
         self.augmenter.load_state_dict(state["augmenter"])
         if self.teacher is not None:
-            self.teacher.load_state_dict(state["teacher"])
+            self.teacher.model.load_state_dict(state["teacher"])
         self.inner.load_state_dict(state["inner"])
         self.outer.load_state_dict(state["outer"])
         placed = {k: v.to(self.device) if isinstance(v, Tensor) else v for k, v in (state["solution"] or {}).items()}
@@ -422,21 +381,8 @@ class IFTTrainer:
         self.skipped = state["skipped"]
         self.seconds = state["seconds"]
 
-    def _split_validation(self) -> None:
-        """Set apart the watched share of the validation images, and fix the images that reports look at."""
-        recipe, splits = self.recipe, self.splits
-        val = splits.val
-        order = torch.randperm(len(val), generator=torch.Generator().manual_seed(self._seed("watch")))
-        watched = min(round(recipe.outer.watch * len(val)), len(val) - 1)
-        self.val = val.take(order[watched:].sort().values)
-        few = order[watched:][:: max(1, (len(val) - watched) // max(1, watched))]
-        # Without a watched part both are the same images, and overfitting cannot be seen.
-        self._watch = (val.take(order[:watched]), val.take(few)) if watched > 1 else (self.val.take(few[:SAMPLE]),) * 2
-        images, labels, _ = next(batches(splits.train, SAMPLE, 0))
-        self._sample = self._to_device(images, labels)
-
     def _second_derivative_is_missing(self) -> bool:
-        images, labels = (part[:2] for part in self._sample)
+        images, labels = (part[:2] for part in self.watch.sample)
         cut = self._channels_last(images).clone().requires_grad_()
         self.classifier.train()
 
@@ -453,7 +399,7 @@ class IFTTrainer:
         schedule, seed, workers = self.recipe.schedule, self._seed("batches"), self.recipe.workers
         train = batches(self.splits.train, schedule.batch_size, seed, self.step, workers)
         outer_steps = schedule.outer_steps_before(self.step)
-        return train, batches(self.val, schedule.val_batch_size, seed + 1, outer_steps, workers)
+        return train, batches(self.watch.val, schedule.val_batch_size, seed + 1, outer_steps, workers)
 
     def _prepare_step(self) -> None:
         torch.manual_seed(self._seed("step", self.step))

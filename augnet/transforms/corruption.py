@@ -7,8 +7,10 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
+from kornia.color import rgb_to_ycbcr
 from torch import Tensor
 
+from augnet.transforms.colour import conversion_matrix
 from augnet.transforms.filters import waves
 from augnet.transforms.transform import DifferentiableTransform, per_image
 
@@ -121,12 +123,11 @@ def _mixed(planes: Float[Tensor, "b 3 h w"], matrix: Float[Tensor, "3 3"]) -> Fl
     return (matrix.to(planes.device, planes.dtype) @ planes.flatten(2)).view_as(planes)
 
 
-YCBCR = torch.tensor(
-    ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312)), dtype=torch.float64
-)
-"""From RGB to brightness and two differences of colour, all around 0 (JFIF 1.02)."""
+YCBCR = conversion_matrix(rgb_to_ycbcr)
+"""From RGB to brightness and two differences of colour, all around 0."""
 
 RGB = torch.linalg.inv(YCBCR)
+"""Its inverse; `kornia.color.ycbcr_to_rgb` clamps, which cuts the gradient of saturated pixels."""
 
 BRIGHTNESS_STEPS = (
     (16, 11, 10, 16, 24, 40, 51, 61),

@@ -1,6 +1,6 @@
 """Filters: transforms that look at a pixel's neighbours.
 
-Images continue beyond their border as in a mirror. Seen that way, a row of n pixels is a sum of cosine waves of
+To the blurs, images continue beyond their border as in a mirror. Seen that way, a row of n pixels is a sum of cosine waves of
 frequency ω = πk/n, and a blur is a factor for each wave: no kernel, no kernel size, no padding.
 """
 
@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import torch
 from jaxtyping import Float
+from kornia.filters import box_blur
 from torch import Tensor
 
 from augnet.transforms.transform import DifferentiableTransform, per_image
@@ -32,17 +33,7 @@ class Sharpness(DifferentiableTransform):
     def transform(
         self, images: Float[Tensor, "b c h w"], amount: Float[Tensor, "b"], noise: Tensor | None = None
     ) -> Float[Tensor, "b c h w"]:
-        height, width = images.shape[-2:]
-        # Products with a small matrix: on a CPU their backward pass costs a third of that of shifted copies.
-        neighbourhood = _mean_of_three(height, images) @ (images @ _mean_of_three(width, images))
-        return torch.lerp(images, neighbourhood, per_image(-amount))
-
-
-def _mean_of_three(count: int, like: Tensor) -> Float[Tensor, "n n"]:
-    """Build the symmetric matrix that averages each of `count` pixels of a row with its two neighbours."""
-    same = torch.eye(count, dtype=like.dtype, device=like.device)
-    before, after = torch.cat((same[:1], same[:-1])), torch.cat((same[1:], same[-1:]))
-    return (before + same + after) / 3
+        return torch.lerp(images, box_blur(images, 3, border_type="replicate"), per_image(-amount))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +43,10 @@ class GaussianBlur(DifferentiableTransform):
     This is the discrete Gaussian (Lindeberg 1990): heat that spreads from pixel to pixel for a time σ²/2 and
     does not leave the image. The wave of frequency ω shrinks by exp(σ² (cos ω − 1)). Unlike a sampled Gaussian it has
     variance σ² and a useful gradient below half a pixel too.
+
+    `kornia.filters.gaussian_blur2d` is a sampled one (at σ = 0.3 variance 0.008 instead of 0.09, at σ = 0.1 no
+    gradient), refuses σ = 0, waits for the device to check that, and takes 4 times as long (1.9 ms against 0.5 for 64
+    32×32 images); its discrete kernel alone takes 3.1 ms.
 
     Args:
         limit: largest standard deviation, as a share of the image's width.
@@ -101,7 +96,8 @@ class MotionBlur(DifferentiableTransform):
     The noise gives the line's direction. Moving a wave by d turns cos ωx into cos ωd cos ωx + sin ωd sin ωx; averaged
     over a line of length L and slope θ, the products of an x and a y wave keep two factors, with
     s± = sinc(L (ωx cos θ ± ωy sin θ) / 2): (s− + s+) / 2 for cos·cos and (s− − s+) / 2 for sin·sin.
-    Since no wave is finer than two pixels, a single bright pixel rings by a few hundredths.
+    Since no wave is finer than two pixels, a single bright pixel rings by a few hundredths. For
+    `kornia.filters.motion_blur` the length is a whole number without a gradient, the same for all images.
 
     Args:
         limit: largest length, as a share of the image's width.

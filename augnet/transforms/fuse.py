@@ -14,7 +14,7 @@ from torch import Tensor
 
 from augnet.transforms.colour import LinearColour, average, compose, mix_channels
 from augnet.transforms.transform import DifferentiableTransform, straight_through_clamp
-from augnet.transforms.warp import Flow, Warp, resample
+from augnet.transforms.warp import Flow, Warp, before_horizon, resample
 
 
 def apply(
@@ -135,6 +135,7 @@ def warp_matrix(
     for transform, amount in zip(transforms, amounts.unbind(1), strict=True):
         if isinstance(transform, Warp):
             matrix = matrix @ transform.matrix(amount, height, width)
+    matrix = before_horizon(matrix)
     # The inverse by cross products of the columns: `linalg.inv` has no ONNX counterpart.
     a, b, c = matrix.unbind(-1)
     rows = torch.stack((torch.linalg.cross(b, c), torch.linalg.cross(c, a), torch.linalg.cross(a, b)), -2)

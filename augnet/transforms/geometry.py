@@ -4,17 +4,18 @@ Each gives, in the coordinates of warp.py, the matrix or the displacements from 
 from in the input: to enlarge, it looks closer to the centre.
 """
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from kornia.geometry import convert_affinematrix_to_homography, deg2rad
+from kornia.geometry.transform import get_rotation_matrix2d, get_shear_matrix2d, get_translation_matrix2d
 from torch import Tensor
 
 from augnet.transforms.transform import per_image, straight_through_choice
-from augnet.transforms.warp import Flow, Warp, matrix_of
+from augnet.transforms.warp import Flow, Warp, centre, from_pixels, matrix_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +33,9 @@ class Rotate(Warp):
     maximum: ClassVar[float] = 180.0
 
     def matrix(self, amount: Float[Tensor, "b"], height: int, width: int) -> Float[Tensor, "b 3 3"]:
-        angle = amount * (math.pi / 180)
-        cos, sin = angle.cos(), angle.sin()
-        return matrix_of(cos, -sin * (height / width), 0, sin * (width / height), cos, 0, 0, 0, 1)
+        middle = centre(height, width, amount)
+        turn = get_rotation_matrix2d(middle, -amount, torch.ones_like(middle))
+        return from_pixels(convert_affinematrix_to_homography(turn), height, width)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,7 @@ class TranslateX(Warp):
     maximum: ClassVar[float] = 1.0
 
     def matrix(self, amount: Float[Tensor, "b"], height: int, width: int) -> Float[Tensor, "b 3 3"]:
-        return matrix_of(1, 0, -2 * amount, 0, 1, 0, 0, 0, 1)
+        return get_translation_matrix2d(torch.stack((-2 * amount, torch.zeros_like(amount)), -1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +71,7 @@ class TranslateY(Warp):
     maximum: ClassVar[float] = 1.0
 
     def matrix(self, amount: Float[Tensor, "b"], height: int, width: int) -> Float[Tensor, "b 3 3"]:
-        return matrix_of(1, 0, 0, 0, 1, -2 * amount, 0, 0, 1)
+        return get_translation_matrix2d(torch.stack((torch.zeros_like(amount), -2 * amount), -1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,8 +89,8 @@ class ShearX(Warp):
     maximum: ClassVar[float] = 60.0
 
     def matrix(self, amount: Float[Tensor, "b"], height: int, width: int) -> Float[Tensor, "b 3 3"]:
-        slope = (amount * (math.pi / 180)).tan()
-        return matrix_of(1, slope * (height / width), 0, 0, 1, 0, 0, 0, 1)
+        lean = get_shear_matrix2d(centre(height, width, amount), sx=deg2rad(-amount))
+        return from_pixels(lean, height, width)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,8 +108,8 @@ class ShearY(Warp):
     maximum: ClassVar[float] = 60.0
 
     def matrix(self, amount: Float[Tensor, "b"], height: int, width: int) -> Float[Tensor, "b 3 3"]:
-        slope = (amount * (math.pi / 180)).tan()
-        return matrix_of(1, 0, 0, slope * (width / height), 1, 0, 0, 0, 1)
+        lean = get_shear_matrix2d(centre(height, width, amount), sy=deg2rad(-amount))
+        return from_pixels(lean, height, width)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,6 +231,8 @@ class MirrorUpDown(Warp):
 @dataclass(frozen=True, kw_only=True)
 class Elastic(Flow):
     """Bend the image like a rubber sheet: 4×4 random pushes, smooth between them (cubic).
+
+    kornia's `elastic_transform2d` gives the first two amounts of a batch to all its images, so it isn't used.
 
     Args:
         limit: largest push, as a share of the image's width.

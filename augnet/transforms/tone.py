@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import torch
 from jaxtyping import Float
+from kornia.enhance import adjust_gamma, normalize_min_max
 from torch import Tensor
 
 from augnet.transforms.transform import DifferentiableTransform, per_image
@@ -32,7 +33,7 @@ class Gamma(DifferentiableTransform):
         self, images: Float[Tensor, "b c h w"], amount: Float[Tensor, "b"], noise: Tensor | None = None
     ) -> Float[Tensor, "b c h w"]:
         # The derivative of a power below 1 is infinite at a black pixel.
-        return (images.clamp(min=1e-6).log() * per_image(torch.exp2(amount))).exp()
+        return adjust_gamma(images.clamp(min=1e-6), torch.exp2(amount))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +41,7 @@ class Solarize(DifferentiableTransform):
     """Invert what is brighter than 1 − amount, as over-exposed film does.
 
     The inversion sets in over a tenth of full scale above the threshold instead of all at once, which gives
-    the threshold a gradient.
+    the threshold a gradient. `kornia.enhance.solarize` gives it none and turns white black at amount 0 already.
 
     Args:
         limit: largest part of the scale that is inverted.
@@ -65,8 +66,8 @@ class Posterize(DifferentiableTransform):
     """Round values to fewer levels.
 
     Rounding to steps of δ adds δ·e(x/δ) with an error e that looks uniform, so the change grows with δ: that is
-    the gradient given here, as in learned step size quantisation (Esser et al. 2020). Autograd through
-    `kornia.enhance.posterize` has the wrong sign.
+    the gradient given here, as in learned step size quantisation (Esser et al. 2020). `kornia.enhance.posterize`
+    rounds down, which darkens (by 16 of 255 levels at 5 bits), and its gradient has the wrong sign.
 
     Args:
         limit: most bits taken from 8-bit values; δ = (2^bits − 1) / 255.
@@ -93,6 +94,9 @@ class Posterize(DifferentiableTransform):
 @dataclass(frozen=True, kw_only=True)
 class Equalize(DifferentiableTransform):
     """Blend towards the image whose values, channel by channel, are spread evenly over 256 levels.
+
+    `kornia.enhance.equalize` divides whole numbers as Pillow does, so of 1024 pixels up to a quarter turn white (a
+    tenth on average for uniform values, where one in 256 should) and fewer than 256 don't change.
 
     Args:
         limit: largest share of the equalized image.
@@ -144,8 +148,6 @@ class AutoContrast(DifferentiableTransform):
         self, images: Float[Tensor, "b c h w"], amount: Float[Tensor, "b"], noise: Tensor | None = None
     ) -> Float[Tensor, "b c h w"]:
         low, high = images.amin((2, 3), keepdim=True), images.amax((2, 3), keepdim=True)
-        span = high - low
         # A channel of fewer than two 8-bit levels is flat: stretching it would only show rounding noise.
-        flat = span < 1 / 255
-        stretched = torch.where(flat, images, (images - low) / torch.where(flat, 1, span))
+        stretched = torch.where(high - low < 1 / 255, images, normalize_min_max(images, eps=1e-12))
         return torch.lerp(images, stretched, per_image(amount))

@@ -2,7 +2,8 @@
 
 A `Warp` is a 3×3 matrix and a `Flow` a field of displacements. Any number of them make one sampling grid
 and one bilinear interpolation, because a chain of interpolations blurs. What a warp would pull in from
-outside is filled by reflection, so no black wedge gives the amount away to the classifier.
+outside is filled by reflection, so no black wedge gives the amount away to the classifier. The points are moved and
+the images fetched by kornia.
 
 Coordinates: x to the right, y down, both from −1 at one edge of the image to 1 at the other, as in `grid_sample`
 with `align_corners=False`. Matrices say where in the *input* a point of the *output* comes from, and take height
@@ -14,14 +15,15 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
+from kornia.geometry import create_meshgrid, normalize_homography, transform_points
+from kornia.geometry.transform import remap
 from torch import Tensor
 
 from augnet.transforms.transform import DifferentiableTransform, per_image, straight_through_choice
 
 HORIZON = 0.05
-"""Smallest depth of a tilted point: nearer the horizon, coordinates would grow without bound."""
+"""Smallest depth of a tilted corner over that of the centre: nearer the horizon, coordinates grow without bound."""
 
 
 def resample(
@@ -38,30 +40,46 @@ def resample(
         flow: displacement in the same coordinates; none where left out.
         projective: whether the last row of the matrix may differ from (0, 0, 1).
     """
-    height, width = images.shape[-2:]
-    x, y = _centres(width, images)[None, None, :], _centres(height, images)[None, :, None]
-    if matrix is None:
-        grid = torch.stack(torch.broadcast_tensors(x, y), -1).expand(images.shape[0], height, width, 2)
-    else:
-        m = [[matrix[:, row, column, None, None] for column in range(3)] for row in range(3)]
-        to_x = m[0][0] * x + (m[0][1] * y + m[0][2])
-        to_y = m[1][0] * x + (m[1][1] * y + m[1][2])
-        if projective:
-            depth = (m[2][0] * x + (m[2][1] * y + m[2][2])).clamp(min=HORIZON)
-            to_x, to_y = to_x / depth, to_y / depth
-        grid = torch.stack((to_x, to_y), -1)
+    batch, _, height, width = images.shape
+    grid = create_meshgrid(height, width, align_corners=False, device=images.device, dtype=images.dtype)
+    grid = grid.expand(batch, -1, -1, -1)
+    if matrix is not None:
+        matrix = before_horizon(matrix) if projective else matrix
+        # `warp_grid` and `homography_warp` repeat the matrix for every row of pixels, which takes three times as long.
+        grid = transform_points(matrix, grid.flatten(1, 2)).unflatten(1, (height, width))
     if flow is not None:
         grid = grid + flow
-    return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    x, y = grid.unbind(-1)
+    return remap(images, x, y, padding_mode="reflection", align_corners=False, normalized_coordinates=True)
 
 
-def _centres(count: int, like: Tensor) -> Float[Tensor, "n"]:
-    """Coordinates of the pixel centres along one axis."""
-    return (2 * torch.arange(count, dtype=like.dtype, device=like.device) + 1) / count - 1
+def before_horizon(matrix: Float[Tensor, "b 3 3"]) -> Float[Tensor, "b 3 3"]:
+    """Lessen the tilt of a matrix as far as needed to keep the whole image in front of the viewer.
+
+    Points behind the viewer would come out upside down, and near the horizon gradients have no bound.
+    """
+    tilt, depth = matrix[:, 2:, :2], matrix[:, 2:, 2:].clamp(min=HORIZON)
+    steepest = tilt.abs().sum(-1, keepdim=True).clamp(min=HORIZON)
+    tilt = tilt * ((1 - HORIZON) * depth / steepest).clamp(max=1)
+    return torch.cat((matrix[:, :2], torch.cat((tilt, depth), -1)), 1)
+
+
+def centre(height: int, width: int, like: Float[Tensor, "b"]) -> Float[Tensor, "b 2"]:
+    """Give the middle (x, y) of an image in pixels, as kornia counts them: 0 at the centre of the first."""
+    return torch.stack((torch.full_like(like, (width - 1) / 2), torch.full_like(like, (height - 1) / 2)), -1)
+
+
+def from_pixels(matrix: Float[Tensor, "b 3 3"], height: int, width: int) -> Float[Tensor, "b 3 3"]:
+    """Turn a matrix between pixel coordinates into one between normalised coordinates."""
+    return normalize_homography(matrix, (height, width), (height, width), align_corners=False)
 
 
 def matrix_of(*entries: Tensor | int) -> Float[Tensor, "b 3 3"]:
-    """Build one 3×3 matrix per image from nine entries, row by row: one number per image, or 0 or 1 for all."""
+    """Build one 3×3 matrix per image from nine entries, row by row: one number per image, or 0 or 1 for all.
+
+    For matrices with one or two entries of their own: kornia's builders of scalings and perspectives take 8 and 16
+    times as long (0.12 and 0.18 ms against 0.014 and 0.011 for 64 images) and say less.
+    """
     like = next(entry for entry in entries if isinstance(entry, Tensor))
     one, zero = torch.ones_like(like), torch.zeros_like(like)
     constants = (zero, one)

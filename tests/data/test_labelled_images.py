@@ -68,10 +68,8 @@ def test_kept_targets_are_used_only_where_they_agree_with_the_items():
     """A target_transform (here: plus 10) makes `targets` differ from what the items say; the items are right."""
 
     class Kept:
-        targets = [0, 1, 2]
-
         def __init__(self, shift):
-            self.shift, self.reads = shift, 0
+            self.targets, self.shift, self.reads = [0, 1, 2], shift, 0
 
         def __len__(self):
             return 3

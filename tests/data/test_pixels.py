@@ -36,7 +36,9 @@ def test_transparent_palette_colour_is_laid_on_white():
 def test_white_is_white_in_every_mode(mode):
     """White is the one colour that every mode can say, in RGB as in grey."""
     white = Image.new("RGB", (3, 2), "white")
-    image = grey(np.full((2, 3), 65535), np.uint16 if mode == "I;16" else np.int32) if "I" in mode else white.convert(mode)
+    image = (
+        grey(np.full((2, 3), 65535), np.uint16 if mode == "I;16" else np.int32) if "I" in mode else white.convert(mode)
+    )
     assert image.mode == mode
     for channels in (1, 3):
         assert torch.equal(from_pil(image, channels, None), torch.full((channels, 2, 3), 255, dtype=torch.uint8))

@@ -32,8 +32,8 @@ GROUPS = [i // 6 for i in range(60)] + [10 + i // 3 for i in range(30)] + [20 + 
 @pytest.mark.parametrize("groups", [None, GROUPS], ids=["single", "grouped"])
 def test_no_image_is_on_two_sides_and_none_is_lost(groups):
     splits = cut(pool(LABELS, groups), seed=0, val_size=20, test_size=20)
-    parts = [numbers(part) for part in (splits.train, splits.val, splits.test)]
-    assert sorted(sum(parts, [])) == list(range(100))
+    parts = (splits.train, splits.val, splits.test)
+    assert sorted(number for part in parts for number in numbers(part)) == list(range(100))
 
 
 @pytest.mark.parametrize("groups", [None, GROUPS], ids=["single", "grouped"])

@@ -8,6 +8,7 @@ import torch
 from torch.nn.functional import interpolate
 
 from augnet import transforms as T
+from augnet.transforms.warp import HORIZON, before_horizon
 
 WARPS = [member() for member in T.all_transforms() if issubclass(member, T.Warp)]
 
@@ -132,6 +133,24 @@ def test_elastic_bends_smoothly():
     flow = T.Elastic().flow(torch.full((3,), 0.1), noise, 32, 32)
     assert flow.abs().max() <= 0.2 * 1.5
     assert flow.diff(dim=1).abs().max() < 0.25 * flow.abs().max()
+
+
+def test_no_corner_comes_behind_the_viewer():
+    """Both tilts at 0.9 would put a corner at depth 1 − 0.9 − 0.9 < 0; both lessened alike, it is at `HORIZON`. What
+    stays in front by itself isn't touched."""
+    steep = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0.9, -0.9, 1]], dtype=torch.float64)
+    mild = torch.tensor([[1.1, 0.2, 0.3], [0.1, 0.9, 0], [0.3, -0.4, 1]], dtype=torch.float64)
+    found = before_horizon(torch.stack((steep, mild)))
+    assert found[0, 2].tolist() == pytest.approx([(1 - HORIZON) / 2, -(1 - HORIZON) / 2, 1])
+    torch.testing.assert_close(found[1], mild)
+
+
+def test_points_stop_at_the_horizon_with_their_image():
+    """`warp_matrix` is the inverse of what is sampled there too."""
+    chain, amounts = [T.TiltX(limit=0.9), T.TiltY(limit=0.9)], torch.full((1, 2), 0.9, dtype=torch.float64)
+    sampled = chain[0].matrix(amounts[:, 0], 8, 8) @ chain[1].matrix(amounts[:, 1], 8, 8)
+    expected = torch.linalg.inv(before_horizon(sampled))
+    torch.testing.assert_close(T.warp_matrix(chain, amounts, 8, 8), expected)
 
 
 def test_tilting_beyond_the_horizon_stays_finite():

@@ -1,0 +1,32 @@
+import pytest
+import torch
+
+from augnet.augmenter import AugmenterConfig
+from augnet.data import Digits
+from augnet.recipe import Recipe, ScheduleConfig
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def quick():
+    """Make a recipe that trains in seconds on 8×8 digits."""
+
+    def make(steps=24, **settings):
+        return Recipe(
+            **{
+                "data": Digits(size=8, train_size=200, val_size=100),
+                "augmenter": AugmenterConfig(width=4, depth=2),
+                "schedule": ScheduleConfig(inner_steps=steps, outer_every=4, warmup=4, batch_size=16, val_batch_size=16),
+                "checkpoint_every": 5,
+                **settings,
+            }
+        )
+
+    return make

@@ -1,0 +1,306 @@
+"""The trainer: what it computes, what seeds decide, what a killed run comes back to, and what it refuses."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from augnet.augmenter import AugmenterConfig
+from augnet.classifier import ClassifierConfig
+from augnet.data import Digits, from_datasets
+from augnet.implicit import ConjugateGradient, Identity, Neumann
+from augnet.recipe import InnerConfig, OuterConfig, Recipe, ScheduleConfig
+from augnet.training import IFTTrainer, Run, TrainingDiverged
+from augnet.training.evaluation import NoiseMeter, fitted_log_temperature
+
+
+def weights_of(trainer):
+    return torch.cat([w.detach().flatten() for m in (trainer.classifier, trainer.augmenter) for w in m.parameters()])
+
+
+def test_the_seam_gives_the_same_hypergradient_as_one_graph(quick):
+    """Cutting at the augmented images and walking back through the augmenter once is the chain rule, nothing less.
+
+    Reference: −∂/∂λ ⟨p, ∂L_train/∂w⟩ through augmenter and classifier in one graph, in float64.
+    """
+    recipe = quick(
+        augmenter=AugmenterConfig(residual_limit=0.1, width=4, depth=2),
+        inverse_hessian=Identity(),
+        outer=OuterConfig(project=False, temperature=False),
+    )
+    trainer = IFTTrainer(recipe)
+    trainer.classifier.double()
+    trainer.augmenter.double()
+    # Without choices, whose gradient is not pathwise.
+    trainer.augmenter.transforms = trainer.augmenter.transforms
+    torch.nn.init.normal_(trainer.augmenter.head.linear.weight)
+    (images, labels, _), (val_images, val_labels, _) = (next(stream) for stream in trainer._streams())
+    batch, val_batch = (images.double(), labels), (val_images.double(), val_labels)
+
+    torch.manual_seed(5)
+    augmented, policy = trainer.augmenter.augment(batch[0])
+    trainer.classifier.train()
+    b = torch.autograd.grad(trainer._loss(trainer.classifier(val_batch[0]), val_labels).mean(), trainer.weights)
+    losses = trainer._loss(trainer.classifier(augmented), labels)
+    g = torch.autograd.grad(losses.mean(), trainer.weights, create_graph=True)
+    inner = sum((x * y).sum() for x, y in zip(g, b, strict=True))
+    parameters = list(trainer.augmenter.parameters())
+    pathwise = torch.autograd.grad(-inner, parameters, retain_graph=True, allow_unused=True)
+    influences = torch.stack(
+        [-sum((x * y).sum() for x, y in zip(torch.autograd.grad(loss, trainer.weights, retain_graph=True), b, strict=True))
+         for loss in losses]
+    ) / len(losses)  # fmt: skip
+    centred = (influences - influences.mean()).detach()
+    score = torch.autograd.grad(policy.log_probability, parameters, centred, allow_unused=True)
+    expected = [
+        (0 if one is None else one) + (0 if two is None else two) for one, two in zip(pathwise, score, strict=True)
+    ]
+
+    torch.manual_seed(5)
+    trainer.outer_step(batch, val_batch)
+    for parameter, reference in zip(parameters, expected, strict=True):
+        torch.testing.assert_close(parameter.grad, reference + torch.zeros_like(parameter), rtol=1e-6, atol=1e-9)
+
+
+def test_an_outer_step_moves_the_classifier_exactly_as_an_inner_step(quick):
+    """Its training gradient is computed on the way to the hypergradient, so nothing is lost and nothing differs."""
+    one, two = IFTTrainer(quick()), IFTTrainer(quick())
+    (images, labels, _), (val_images, val_labels, _) = (next(stream) for stream in one._streams())
+    torch.manual_seed(3)
+    one.inner_step((images, labels))
+    torch.manual_seed(3)
+    two.outer_step((images, labels), (val_images, val_labels))
+    for (name, x), y in zip(one.classifier.state_dict().items(), two.classifier.state_dict().values(), strict=True):
+        torch.testing.assert_close(x, y, rtol=1e-5, atol=1e-6, msg=name)
+
+
+def test_the_same_seed_gives_the_same_run_bit_for_bit(quick):
+    runs = []
+    for seed in (0, 0, 1):
+        trainer = IFTTrainer(quick(seed=seed))
+        trainer.fit()
+        runs.append(weights_of(trainer))
+    assert torch.equal(runs[0], runs[1])
+    assert not torch.equal(runs[0], runs[2])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"outer": OuterConfig(label_safety=0.1, spread_reward=0.001)},
+        {"inner": InnerConfig(optimiser="adamw"), "outer": OuterConfig(precondition="optimiser")},
+        {"inverse_hessian": ConjugateGradient(steps=2, damping=0.1, curvature="gauss_newton")},
+        {"classifier": ClassifierConfig(options={"drop_rate": 0.3})},
+    ],
+    ids=["default", "regularised", "adamw", "gauss-newton", "dropout"],
+)
+def test_a_stopped_run_ends_in_the_same_weights_as_one_that_was_not(quick, tmp_path, settings):
+    whole = IFTTrainer(quick(**settings), out=tmp_path / "whole")
+    whole.fit()
+    broken = IFTTrainer(quick(**settings), out=tmp_path / "broken")
+    broken.fit(lambda progress: broken.stop() if progress.step == 9 else None)
+    assert not Run(tmp_path / "broken").finished
+    resumed = IFTTrainer.resume(tmp_path / "broken")
+    assert resumed.step == 9
+    resumed.fit()
+    assert torch.equal(weights_of(whole), weights_of(resumed))
+    for name in ("augmenter", "classifier"):
+        one, two = (tmp_path / run / f"{name}.safetensors" for run in ("whole", "broken"))
+        assert one.read_bytes() == two.read_bytes()
+    steps = [[row["step"] for row in Run(tmp_path / run).metrics] for run in ("whole", "broken")]
+    assert steps[0] == steps[1]
+
+
+SCRIPT = """
+import sys, torch
+torch.set_num_threads(1)
+from augnet.training import IFTTrainer
+from augnet.recipe import Recipe
+out, how = sys.argv[1:]
+trainer = IFTTrainer.resume(out) if how == "resume" else IFTTrainer(Recipe.load(how), out=out)
+trainer.fit(lambda progress: print(progress.step, flush=True))
+"""
+
+
+def test_a_killed_run_ends_in_the_same_weights(quick, tmp_path):
+    quick(steps=30).save(tmp_path / "recipe.yaml")
+    command = [sys.executable, "-c", SCRIPT]
+    subprocess.run([*command, tmp_path / "whole", tmp_path / "recipe.yaml"], check=True, capture_output=True)
+    process = subprocess.Popen([*command, tmp_path / "killed", tmp_path / "recipe.yaml"], stdout=subprocess.PIPE)
+    while int(process.stdout.readline()) < 13:
+        pass
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    subprocess.run([*command, tmp_path / "killed", "resume"], check=True, capture_output=True)
+    for name in ("augmenter.safetensors", "classifier.safetensors"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes()
+
+
+def test_a_run_is_a_complete_record(quick, tmp_path):
+    recipe = quick()
+    run = IFTTrainer(recipe, out=tmp_path / "run").fit()
+    assert run.finished
+    assert run.recipe == recipe
+    record = run.record
+    assert record["images"] == {"train": 200, "validation": 100, "test": 599}
+    assert len(record["data_fingerprint"]) == 64
+    assert set(record["packages"]) >= {"torch", "kornia", "timm"}
+    assert 0 <= record["test_accuracy"] <= 1
+    augmenter = run.augmenter()
+    assert sum(w.numel() for w in augmenter.parameters()) == record["hyperparameters"]
+    x = torch.rand(4, 1, 8, 8)
+    assert augmenter(x).shape == x.shape
+    assert run.classifier()(x).shape == (4, 10)
+    assert run.metrics[-1]["step"] == recipe.schedule.inner_steps
+
+
+def test_a_run_folder_is_never_overwritten(quick, tmp_path):
+    (tmp_path / "run").mkdir()
+    with pytest.raises(FileExistsError, match="never overwritten"):
+        IFTTrainer(quick(), out=tmp_path / "run")
+
+
+def test_a_checkpoint_of_another_recipe_or_other_data_is_refused(quick, tmp_path):
+    IFTTrainer(quick(), out=tmp_path / "run").fit()
+    with pytest.raises(ValueError, match="another recipe: seed differ"):
+        IFTTrainer.resume(tmp_path / "run", recipe=quick(seed=3))
+    record = tmp_path / "run" / "record.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"data_fingerprint": "0" * 64}))
+    with pytest.raises(ValueError, match="the data of .* have changed"):
+        IFTTrainer.resume(tmp_path / "run")
+
+
+class Small(nn.Module):
+    """A user's own classifier."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.Tanh(), nn.Flatten(), nn.Linear(36, 2))
+
+    def forward(self, images):
+        return self.body(images)
+
+
+class Halves(torch.utils.data.Dataset):
+    """Bright above or bright below, as float images."""
+
+    def __len__(self):
+        return 40
+
+    def __getitem__(self, index):
+        image = torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(index)) / 2
+        image[:, 4 * (index % 2) : 4 * (index % 2) + 4] += 0.5
+        return image, index % 2
+
+
+def test_own_data_sets_and_own_module_from_python(tmp_path):
+    schedule = ScheduleConfig(inner_steps=30, outer_every=3, warmup=3, batch_size=8, val_batch_size=8)
+    recipe = Recipe(data=from_datasets(Halves(), Halves()), schedule=schedule)
+    torch.manual_seed(0)
+    trainer = IFTTrainer(recipe, classifier=Small(), out=tmp_path / "run")
+    run = trainer.fit()
+    assert run.record["validation_accuracy"] > 0.9
+    assert run.classifier(Small())(torch.rand(2, 3, 8, 8)).shape == (2, 2)
+    with pytest.raises(ValueError, match="came from Python"):
+        IFTTrainer.resume(tmp_path / "run")
+    assert IFTTrainer.resume(tmp_path / "run", recipe=recipe, classifier=Small()).step == 30
+
+
+class Unstable(Small):
+    """Turns to NaN after some calls."""
+
+    calls = 0
+
+    def forward(self, images):
+        self.calls += 1
+        return super().forward(images) * (float("nan") if 60 < self.calls else 1.0)
+
+
+def test_a_loss_that_stays_nan_ends_the_run_with_the_last_good_state(tmp_path):
+    schedule = ScheduleConfig(inner_steps=200, outer_every=5, warmup=3, batch_size=8, val_batch_size=8)
+    recipe = Recipe(data=from_datasets(Halves(), Halves()), schedule=schedule, checkpoint_every=5)
+    trainer = IFTTrainer(recipe, classifier=Unstable(), out=tmp_path / "run")
+    with pytest.raises(TrainingDiverged, match=r"not finite in 5 steps in a row.*last good state.*learning_rate"):
+        trainer.fit()
+    assert trainer.skipped == 5
+    again = IFTTrainer.resume(tmp_path / "run", recipe=recipe, classifier=Small())
+    assert 0 < again.step < trainer.step
+    assert bool(weights_of(again).isfinite().all())
+
+
+def test_bfloat16_inner_steps_train(quick):
+    trainer = IFTTrainer(quick(inner=InnerConfig(precision="bfloat16")))
+    trainer.fit()
+    assert bool(weights_of(trainer).isfinite().all())
+    assert all(w.dtype == torch.float32 for w in trainer.weights)
+
+
+@pytest.mark.parametrize("name", ["mobilenetv3_small_050", "vit_tiny_patch16_224"])
+def test_models_without_second_derivative_are_cured(name):
+    """Hard sigmoids and fused attention: rewritten, said, and then differentiated twice."""
+    recipe = Recipe(
+        data=Digits(size=16, train_size=100, val_size=60),
+        classifier=ClassifierConfig(name=name),
+        schedule=ScheduleConfig(inner_steps=2, outer_every=1, warmup=1, batch_size=8, val_batch_size=8),
+    )
+    trainer = IFTTrainer(recipe)
+    assert not trainer.by_differences
+    assert any("second derivative" in note for note in trainer.notes)
+    trainer.fit()
+    assert trainer.solution is not None
+
+
+class Once(torch.autograd.Function):
+    """The identity, with a first derivative only."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient):
+        return gradient.clone()
+
+
+class OnlyOnce(Small):
+    """A classifier that autograd cannot differentiate twice."""
+
+    def forward(self, images):
+        return Once.apply(super().forward(images))
+
+
+def test_a_model_without_second_derivative_falls_back_to_differences_and_says_so():
+    schedule = ScheduleConfig(inner_steps=30, outer_every=3, warmup=3, batch_size=8, val_batch_size=8)
+    trainer = IFTTrainer(Recipe(data=from_datasets(Halves(), Halves()), schedule=schedule), classifier=OnlyOnce())
+    assert trainer.by_differences
+    assert any("finite differences" in note for note in trainer.notes)
+    trainer.fit()
+    assert trainer.noise.last > 0
+
+
+def test_fitted_temperature_is_the_one_that_was_planted():
+    """Labels drawn from softmax(z / 3) are described best at temperature 3."""
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(20_000, 5, generator=generator) * 4
+    labels = torch.multinomial((z / 3).softmax(dim=-1), 1, generator=generator)[:, 0]
+    assert fitted_log_temperature(z, labels) == pytest.approx(torch.tensor(3.0).log().item(), abs=0.03)
+
+
+@pytest.mark.parametrize(("signal_share", "noise_share"), [(1.0, 0.0), (0.0, 1.0)])
+def test_the_noise_meter_tells_signal_from_noise(signal_share, noise_share):
+    meter = NoiseMeter()
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(200):
+        meter.add(signal_share * torch.ones(1000) + noise_share * torch.randn(1000, generator=generator))
+    assert meter.share == pytest.approx(noise_share, abs=0.05)
+
+
+def test_neumann_is_the_default_and_is_warm():
+    assert Recipe().inverse_hessian == Neumann(steps=1)
