@@ -4,18 +4,20 @@ Every verb is a short function whose docstring is its help. Whatever a user got 
 code 2; the library itself never prints.
 """
 
+import argparse
 import contextlib
+import inspect
 import json
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from jsonargparse import ArgumentParser
+from jsonargparse import DefaultHelpFormatter
 from tqdm import tqdm
 
 from augnet.data import source_from
-from augnet.recipe import Recipe, add_arguments, as_plain
+from augnet.recipe import Recipe, as_plain, settings_parser
 from augnet.training import IFTTrainer, Progress, Run, TrainingDiverged
 
 USAGE = """usage: augnet [-h] {train} ...
@@ -76,6 +78,10 @@ def train(arguments: list[str]) -> int:
 
 
 VERBS: dict[str, Callable[[list[str]], int]] = {"train": train}
+
+
+class _Manual(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Keep the lines of the description as they are written."""
 
 
 def _split(arguments: list[str], names: Sequence[str]) -> tuple[dict[str, str], list[str]]:

@@ -5,18 +5,22 @@ run can be repeated and resumed. Building is one call per part; nothing here tra
 """
 
 import dataclasses
-from collections.abc import Sequence
+import difflib
+import inspect
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from jsonargparse import ArgumentError, ArgumentParser
 
 from augnet.augmenter import AugmenterConfig
 from augnet.classifier import ClassifierConfig
 from augnet.data import DataSource, Digits
 from augnet.implicit import InverseHessian, Neumann
+from augnet.transforms import DifferentiableTransform
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,24 +203,50 @@ class Recipe:
         Raises:
             ValueError: if a setting is unknown or a value does not fit.
         """
-        parser = ArgumentParser(exit_on_error=False)
-        add_arguments(parser)
+        parser = settings_parser()
         try:
-            settings = parser.instantiate_classes(parser.parse_args(list(arguments)))
+            settings = parser.instantiate(parser.parse_args(list(arguments)))
         except ArgumentError as error:
-            raise ValueError(str(error)) from error
-        return from_namespace(settings)
+            raise ValueError(_explained(str(error), parser)) from error
+        return cls(**{f.name: settings[f.name] for f in dataclasses.fields(cls)})
 
 
-def add_arguments(parser: ArgumentParser) -> None:
-    """Give a parser every setting of a recipe, and `--recipe FILE`."""
+def settings_parser(**options: Any) -> ArgumentParser:
+    """Make a parser of every setting of a recipe, and of `--recipe FILE`; `options` are those of `ArgumentParser`."""
+    parser = ArgumentParser(exit_on_error=False, **options)
     parser.add_argument("--recipe", action="config", help="YAML file of settings; later arguments win")
     parser.add_class_arguments(Recipe, None)
+    return parser
 
 
-def from_namespace(settings: Namespace) -> Recipe:
-    """Make a recipe of what a parser with `add_arguments` found."""
-    return Recipe(**{f.name: settings[f.name] for f in dataclasses.fields(Recipe)})
+def _explained(message: str, parser: ArgumentParser) -> str:
+    """Put the names that exist beside a name that does not."""
+    if found := re.search(r"unrecognized arguments: --([\w.+-]+)", message):
+        known = [key for key in parser.get_defaults().keys() if key != "recipe"]
+        return f"there is no setting {found[1]!r}{_nearest(found[1].rstrip('+'), known)}"
+    if found := re.search(r'"([\w.]+)": Expected a dot import path string: (\S+)', message):
+        key, name = found.groups()
+        known = [member.__name__ for member in FAMILIES.get(key.split(".")[-1].rstrip("+"), list)()]
+        return f"{key} has no member {name!r}{_nearest(name, known)}"
+    return " ".join(message.split())
+
+
+def _members(family: type) -> list[type]:
+    """List the concrete members of a family, subclasses of subclasses too."""
+    below = [member for child in family.__subclasses__() for member in _members(child)]
+    return below if inspect.isabstract(family) else [family, *below]
+
+
+FAMILIES: dict[str, Callable[[], list[type]]] = {
+    "transforms": lambda: _members(DifferentiableTransform),
+    "inverse_hessian": lambda: _members(InverseHessian),
+    "data": lambda: _members(DataSource),
+}
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(near)}?" if near else f"; there is {', '.join(sorted(known))}"
 
 
 def as_plain(value: Any) -> Any:

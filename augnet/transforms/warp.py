@@ -45,7 +45,7 @@ def resample(
     grid = grid.expand(batch, -1, -1, -1)
     if matrix is not None:
         matrix = before_horizon(matrix) if projective else matrix
-        # `warp_grid` and `homography_warp` repeat the matrix for every row of pixels, which takes three times as long.
+        # `warp_grid` and `homography_warp` repeat the matrix for every row of pixels, which takes nearly twice as long.
         grid = transform_points(matrix, grid.flatten(1, 2)).unflatten(1, (height, width))
     if flow is not None:
         grid = grid + flow

@@ -222,6 +222,25 @@ def test_a_step_above_two_over_the_largest_eigenvalue_raises_the_alarm(steps):
     assert alarms > 0
 
 
+def test_growth_within_one_solve_raises_the_alarm_before_the_residual_is_large():
+    """αλ = 2.5 for all of b: residuals 1.5, 1.5², 1.5³, 1.5⁴ = 5.1, below 20 but 3.4 times the first."""
+    solution = Neumann(steps=4, step_size=2.5).solve(lambda v: v, torch.tensor([1.0, 0.0]))
+    assert float(solution.residual) == pytest.approx(1.5**4)
+    assert solution.diverged
+    assert solution.curvature == pytest.approx(1)
+
+
+def test_the_products_of_a_solve_correct_the_estimate_of_curvature():
+    """λ_max goes from 8 to 20: the old step has αλ = 1.75, so nothing blows up, yet the estimate rises."""
+    H, b = system()
+    inverse = Neumann(steps=5, refresh=1000)
+    solution = inverse.solve(lambda v: H @ v, b)
+    for _ in range(3):
+        solution = inverse.solve(lambda v: 2.5 * (H @ v), b, solution)
+        assert not solution.diverged
+    assert 15 < solution.curvature < 20.0001
+
+
 @pytest.mark.parametrize("steps", [1, 3])
 def test_curvature_that_rises_tenfold_is_caught(steps):
     """The step chosen for λ_max = 8 has αλ = 7 at λ_max = 80; it must find its way back without a new first solve."""

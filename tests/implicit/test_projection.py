@@ -54,6 +54,7 @@ def test_a_warm_start_is_projected_on_the_plane_of_the_new_gradient():
     losses = w @ A @ w / 2 - w @ B @ h, (w - t).square().sum() / 2
     warm = hypergradient(*losses, [w], [h], Neumann(steps=1), start=start, project=True)
     torch.testing.assert_close(warm.gradients[0], cold.gradients[0])
+    torch.testing.assert_close(warm.solution.value, cold.solution.value)
 
 
 @pytest.mark.parametrize("inverse", [Identity(), Neumann(steps=3), ConjugateGradient()], ids=lambda i: type(i).__name__)
