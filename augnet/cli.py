@@ -62,9 +62,8 @@ def train(arguments: list[str]) -> int:
       --recipe FILE    settings in YAML; what follows on the command line wins
     """
     if {"-h", "--help"} & set(arguments):
-        parser = ArgumentParser(prog="augnet train", description=train.__doc__)
-        add_arguments(parser)
-        parser.print_help()
+        usage = "augnet train [DATA] [SETTINGS]"
+        settings_parser(usage=usage, description=inspect.getdoc(train), formatter_class=_Manual).print_help()
         return 0
     own, settings = _split(arguments, ("model", "out", "root", "resume"))
     if "resume" in own:

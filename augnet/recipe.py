@@ -224,10 +224,15 @@ def _explained(message: str, parser: ArgumentParser) -> str:
     if found := re.search(r"unrecognized arguments: --([\w.+-]+)", message):
         known = [key for key in parser.get_defaults().keys() if key != "recipe"]
         return f"there is no setting {found[1]!r}{_nearest(found[1].rstrip('+'), known)}"
-    if found := re.search(r'"([\w.]+)": Expected a dot import path string: (\S+)', message):
+    if found := re.search(r'"([\w.+]+)":\s+Expected a dot import path string: (\S+)', message):
         key, name = found.groups()
         known = [member.__name__ for member in FAMILIES.get(key.split(".")[-1].rstrip("+"), list)()]
         return f"{key} has no member {name!r}{_nearest(name, known)}"
+    if found := re.search(r"class_path '[\w.]*?(\w+)':\s+Option '([\w.]+)' is not accepted", message):
+        name, option = found.groups()
+        member = next(m for family in FAMILIES.values() for m in family() if m.__name__ == name)
+        known = [f.name for f in dataclasses.fields(member)]
+        return f"{name} has no setting {option!r}{_nearest(option, known)}"
     return " ".join(message.split())
 
 

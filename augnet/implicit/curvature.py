@@ -205,13 +205,20 @@ class DifferenceProducts(CurvatureProducts):
         return list(grad(self.loss(), inputs, allow_unused=True))
 
 
+# Relative distance up to which two second derivatives are the same; a part left out is a distance of order one.
+SAME = 0.05
+
+
 def twice_differentiable(
     loss: Callable[[], Tensor], weights: Sequence[Tensor], hyperparameters: Sequence[Tensor] = ()
 ) -> str | None:
     """Try a double backward pass and say why it fails.
 
+    In float64 it is also held against differences of gradients: a custom function that is differentiable only once can
+    make autograd leave a part of the second derivative out without a word.
+
     Args:
-        loss: computes the training loss of a tiny batch.
+        loss: computes the training loss of a tiny batch; the same batch and noise every time.
         weights: what the gradient is taken by, twice.
         hyperparameters: what the mixed derivative is taken by.
 
@@ -221,7 +228,13 @@ def twice_differentiable(
     try:
         g = zeros_for_unused(grad(loss(), weights, create_graph=True, allow_unused=True), weights)
         products = HessianProducts(g, weights, hyperparameters, joint=1)
-        products(torch.ones_like(flatten(g)).detach())
+        vector = flatten(g).detach() + 1e-3
+        found = products(vector)
+        if found.dtype == torch.float64:
+            # A short step, within which a network is nearly quadratic; float64 has the digits for it.
+            expected = DifferenceProducts(loss, weights, epsilon=1e-8)(vector)
+            if bool((found - expected).norm() > SAME * expected.norm()):
+                raise RuntimeError("autograd's second derivative is not that of its first")
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
         return (

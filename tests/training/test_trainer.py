@@ -282,7 +282,7 @@ def test_a_model_without_second_derivative_falls_back_to_differences_and_says_so
     assert trainer.by_differences
     assert any("finite differences" in note for note in trainer.notes)
     trainer.fit()
-    assert trainer.noise.last > 0
+    assert trainer.noise.square > 0
 
 
 def test_fitted_temperature_is_the_one_that_was_planted():
