@@ -8,6 +8,19 @@ from augnet.recipe import InnerConfig, OuterConfig, Recipe, ScheduleConfig
 from augnet.training import IFTTrainer, Progress, Run, TrainingDiverged
 
 __all__ = [
-    "Augmenter", "AugmenterConfig", "Classifier", "ClassifierConfig", "IFTTrainer", "InnerConfig", "OuterConfig",
-    "Progress", "Recipe", "Run", "ScheduleConfig", "TrainingDiverged", "from_datasets", "hypergradient", "load",
+    "Augmenter",
+    "AugmenterConfig",
+    "Classifier",
+    "ClassifierConfig",
+    "IFTTrainer",
+    "InnerConfig",
+    "OuterConfig",
+    "Progress",
+    "Recipe",
+    "Run",
+    "ScheduleConfig",
+    "TrainingDiverged",
+    "from_datasets",
+    "hypergradient",
+    "load",
 ]

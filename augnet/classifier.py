@@ -21,8 +21,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 SMALL = "small"
 # One basic block per stage and a deep stem of 8 channels: 310 k weights, the size at which two CPU cores
-# train thousands of steps in minutes. Blocks that start as the identity (timm's default) cost a net this shallow its first
-# epochs: on 2,000 traffic signs, 500 steps gave 67 % test accuracy with them and 84 % without.
+# train thousands of steps in minutes. Blocks that start as the identity (timm's default) cost a net this shallow its
+# first epochs: on 2,000 traffic signs, 500 steps gave 67 % test accuracy with them and 84 % without.
 SMALL_OPTIONS = {
     "layers": [1, 1, 1, 1], "channels": [16, 32, 64, 128], "stem_type": "deep", "stem_width": 8,
     "zero_init_last": False,
@@ -63,6 +63,9 @@ class Classifier(nn.Module):
         notes: what was adapted to the data, one sentence each.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, model: nn.Module, mean: list[float], std: list[float], notes: tuple[str, ...] = ()) -> None:
         super().__init__()
         self.model = model
@@ -79,8 +82,11 @@ class Classifier(nn.Module):
 
         Under 64 pixels a stem made for 224 would throw most of the image away, so its first stride is
         set to 1, and under 41 pixels its pooling goes too; `notes` says so.
+
+        Raises:
+            ValueError: if timm cannot make the model with these options, or the model cannot take such images.
         """
-        notes = []
+        notes: list[str] = []
         options = dict(SMALL_OPTIONS, **config.options) if config.name == SMALL else dict(config.options)
         name = "resnet18" if config.name == SMALL else config.name
         if "img_size" in inspect.signature(timm.model_entrypoint(name)).parameters or _takes_image_size(name):
@@ -89,15 +95,35 @@ class Classifier(nn.Module):
             model = timm.create_model(
                 name, pretrained=config.pretrained, num_classes=classes, in_chans=channels, **options
             )
-        except TypeError as error:
-            raise ValueError(f"timm model {name!r} does not take the options {options}: {error}") from error
+        # Options reach into the code of any model, and weights come over the network: either may raise anything.
+        except Exception as error:
+            start = "its pretrained weights" if config.pretrained else "fresh weights"
+            raise ValueError(f"timm cannot make {name!r} with {start} and the options {options}: {error}") from error
         if min(size) < 64:
             notes += _small_image_stem(model, min(size))
         cfg = getattr(model, "pretrained_cfg", {}) if config.pretrained else {}
         # Without published statistics to match, half the range is centre and a quarter is the usual spread.
         mean = _per_channel(cfg.get("mean", (0.5,)), channels)
         std = _per_channel(cfg.get("std", (0.25,)), channels)
-        return cls(model, mean, std, tuple(notes))
+        classifier = cls(model, mean, std, tuple(notes))
+        classifier._look_once(config.name, classes, channels, size)
+        return classifier
+
+    def _look_once(self, name: str, classes: int, channels: int, size: tuple[int, int]) -> None:
+        """Give the model one image, rather than fail after the data were read and a run was begun."""
+        images = f"{channels}-channel images of {size[1]}×{size[0]} pixels"
+        try:
+            with torch.no_grad():
+                logits = self.eval()(torch.zeros(1, channels, *size))
+        # Too small an image meets whatever the model's code does with it: a convolution, an assertion, an index.
+        except Exception as error:
+            raise ValueError(f"{name!r} cannot take {images}: {error}; set data.size or name another model") from error
+        if not isinstance(logits, Tensor) or logits.shape != (1, classes):
+            found = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+            raise ValueError(
+                f"{name!r} should give {classes} logits per image, but gives {found}; mend classifier.options"
+            )
+        self.train()
 
 
 def _per_channel(values: tuple[float, ...], channels: int) -> list[float]:
@@ -120,10 +146,10 @@ def _small_image_stem(model: nn.Module, size: int) -> list[str]:
     if names and convolutions and convolutions[0].kernel_size[0] <= 7 and convolutions[0].stride[0] == 2:
         convolutions[0].stride = (1, 1)
         notes.append(f"first convolution at stride 1 instead of 2, since images are {size} pixels wide")
-    if size <= 40 and isinstance(getattr(model, "maxpool", None), nn.Module):
-        if not isinstance(model.maxpool, nn.Identity):
-            model.maxpool = nn.Identity()
-            notes.append("the stem's max pooling left out, for the same reason")
+    pooling = getattr(model, "maxpool", None)
+    if size <= 40 and isinstance(pooling, nn.Module) and not isinstance(pooling, nn.Identity):
+        model.maxpool = nn.Identity()
+        notes.append("the stem's max pooling left out, for the same reason")
     return notes
 
 
@@ -151,7 +177,7 @@ def make_twice_differentiable(model: nn.Module) -> list[str]:
         What was changed, one sentence each.
     """
     notes = []
-    attention = [m for m in model.modules() if getattr(m, "fused_attn", False)]
+    attention: list[Any] = [m for m in model.modules() if getattr(m, "fused_attn", False)]
     if attention:
         set_fused_attn(False)
         for module in attention:

@@ -8,6 +8,8 @@ import argparse
 import contextlib
 import inspect
 import json
+import math
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -42,9 +44,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     try:
         return VERBS[verb](rest)
-    except (ValueError, OSError, TrainingDiverged) as error:
-        print(f"augnet: {' '.join(str(error).split())}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("augnet: interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except (ValueError, OSError, TrainingDiverged, MemoryError, RuntimeError) as error:
+        if (sentence := _sentence(error)) is None:
+            raise
+        print(f"augnet: {sentence}", file=sys.stderr)
         return 2
+
+
+def _sentence(error: Exception) -> str | None:
+    """Say on one line what a user can mend; None if the fault is in the code."""
+    text = str(error)
+    if isinstance(error, MemoryError) or any(mark in text for mark in OUT_OF_MEMORY):
+        text = "out of memory; lower schedule.batch_size, schedule.val_batch_size or data.size, or take a smaller model"
+    elif isinstance(error, OSError) and error.strerror:
+        text = f"{error.strerror.lower()}: {error.filename}" if error.filename else error.strerror
+    elif isinstance(error, RuntimeError) and not isinstance(error, TrainingDiverged):
+        # A process that decodes images was killed, or found no room in /dev/shm.
+        if not text.startswith("DataLoader worker"):
+            return None
+        text += "; lower `workers`, or set it to 0"
+    return " ".join(text.split())
 
 
 def train(arguments: list[str]) -> int:
@@ -71,11 +93,13 @@ def train(arguments: list[str]) -> int:
         trainer = IFTTrainer.resume(own["resume"])
     else:
         trainer = _begin(own, settings)
-    with _stopping(trainer) as signals, _bar(trainer) as report:
+    with _kept_if_learned(trainer, new="resume" not in own), _stopping(trainer) as signals, _bar(trainer) as report:
         run = trainer.fit(report)
-    return _finished(run) if run.finished else _stopped(trainer, run, signals[0])
+    return _finished(run) if run and run.finished else _stopped(trainer, signals[0])
 
 
+# What torch says, in a plain RuntimeError, where a machine has no more memory.
+OUT_OF_MEMORY = ("out of memory", "allocate memory", "not enough memory")
 VERBS: dict[str, Callable[[list[str]], int]] = {"train": train}
 
 
@@ -94,13 +118,15 @@ def _split(arguments: list[str], names: Sequence[str]) -> tuple[dict[str, str], 
     while queue:
         argument = queue.pop(0)
         if not argument.startswith("--"):
+            if argument.startswith("-"):
+                raise ValueError(f"options have two dashes, found {argument!r}; `augnet train --help` lists them")
             if "data" in own:
                 raise ValueError(f"one DATA is enough, found {own['data']!r} and {argument!r}")
             own["data"] = argument
             continue
         name, equals, value = argument[2:].partition("=")
         if not equals:
-            if not queue:
+            if not queue or queue[0].startswith("--"):
                 raise ValueError(f"{argument} lacks its value; `augnet train --help` explains it")
             value = queue.pop(0)
         if name in names:
@@ -140,7 +166,8 @@ def _refuse_beside_resume(own: dict[str, str], settings: list[str]) -> None:
     surplus = [name for name in own if name != "resume"] + [s[2:].partition("=")[0] for s in settings]
     if surplus:
         raise ValueError(
-            f"--resume goes on with the recipe of {own['resume']}, so {', '.join(surplus)} cannot be set; start a new run"
+            f"--resume goes on with the recipe of {own['resume']}, so {', '.join(surplus)} cannot be set; "
+            "start a new run"
         )
 
 
@@ -161,11 +188,15 @@ def _bar(trainer: IFTTrainer) -> Iterator[Callable[[Progress], None]]:
             nonlocal lines
             lines += 1
             bar.update(progress.step - bar.n)
-            bar.set_postfix_str(
-                f"training loss {progress.training_loss:.3f}, validation loss {progress.validation_loss:.3f}, "
-                f"hypergradient norm {progress.hypergradient_norm:.1e} ({progress.hypergradient_noise:.0%} noise), "
-                f"{progress.images_per_second:,.0f} images/s"
-            )
+            shown = {
+                "training loss {:.3f}": progress.training_loss,
+                "validation loss {:.3f}": progress.validation_loss,
+                "hypergradient norm {:.1e}": progress.hypergradient_norm,
+                "{:.0%} of it noise": progress.hypergradient_noise,
+                "{:,.0f} images/s": progress.images_per_second,
+            }
+            # Before the first augmenter update there is no hypergradient to speak of.
+            bar.set_postfix_str(", ".join(form.format(value) for form, value in shown.items() if not math.isnan(value)))
             for warning in progress.warnings:
                 bar.write(f"warning: {warning}")
             if lines % 10 == 0:
@@ -179,6 +210,23 @@ def _words(learned: list[str]) -> str:
 
 
 @contextlib.contextmanager
+def _kept_if_learned(trainer: IFTTrainer, new: bool) -> Iterator[None]:
+    """Where training ends in an error, remove a new run that learned nothing, and say how to go on with any other."""
+    try:
+        yield
+    except BaseException as error:
+        if new and trainer.step == 0 and trainer.folder:
+            trainer.folder.discard()
+        elif not isinstance(error, TrainingDiverged):
+            print(f"the last checkpoint is kept; go on with: {_resume(trainer)}")
+        raise
+
+
+def _resume(trainer: IFTTrainer) -> str:
+    return f"augnet train --resume {shlex.quote(str(trainer.path))}"
+
+
+@contextlib.contextmanager
 def _stopping(trainer: IFTTrainer) -> Iterator[list[int]]:
     """Let Ctrl-C and SIGTERM end the training after the step that is under way; a second one ends it at once."""
     received: list[int] = []
@@ -186,7 +234,7 @@ def _stopping(trainer: IFTTrainer) -> Iterator[list[int]]:
     def stop(number: int, _: object) -> None:
         received.append(number)
         trainer.stop()
-        signal.signal(number, before[number])
+        signal.signal(number, before[signal.Signals(number)])
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -196,9 +244,9 @@ def _stopping(trainer: IFTTrainer) -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _stopped(trainer: IFTTrainer, run: Run | None, number: int) -> int:
+def _stopped(trainer: IFTTrainer, number: int) -> int:
     total = trainer.recipe.schedule.inner_steps
-    print(f"stopped at step {trainer.step:,} of {total:,} and saved; go on with: augnet train --resume {run.path}")
+    print(f"stopped at step {trainer.step:,} of {total:,} and saved; go on with: {_resume(trainer)}")
     return 128 + number
 
 

@@ -3,8 +3,8 @@
     python recipes/planted_truth.py --plant rotation mirror brightness --seeds 0 1 2
 
 Training digits are left as they are; validation digits are turned by up to ±30°, mirrored with probability 0.5, or made
-brighter and darker by up to ±0.4 of full scale. The augmentation that the validation loss wants is then known. All other
-transforms of the default augmenter are there too, and should end small. About a minute per run on one core.
+brighter and darker by up to ±0.4 of full scale. The augmentation that the validation loss wants is then known. All
+other transforms of the default augmenter are there too, and should end small. About a minute per run on one core.
 """
 
 import argparse

@@ -4,6 +4,7 @@ Every weight of it is a hyperparameter of the classifier's training. It never se
 """
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,9 @@ from augnet import transforms as tf
 from augnet.augmenter.policy import Learned, Policy, PolicyHead, summarise
 from augnet.augmenter.unet import UNet
 from augnet.transforms import DifferentiableTransform, fuse
+
+# Channels of a bottleneck, beyond those of any classifier that it could serve: a slip in a setting, not a wish.
+WIDEST = 4096
 
 
 def default_transforms() -> list[DifferentiableTransform]:
@@ -38,6 +42,7 @@ class AugmenterConfig:
         working_size: the U-Net looks at a copy of at most this many pixels a side; transforms see the full image.
         start_spread: spread of every transform at the start, share of its limit.
         start_probability: probability of every choice at the start.
+        gates: `all` gives every transform a probability of being applied, `choices` only those that are choices.
     """
 
     transforms: list[DifferentiableTransform] = field(default_factory=default_transforms)
@@ -45,9 +50,10 @@ class AugmenterConfig:
     depth: int = 3
     width: int = 8
     noise_channels: int = 1
-    working_size: int = 32
-    start_spread: float = 0.25
-    start_probability: float = 0.2
+    working_size: int = 16
+    start_spread: float = 0.6
+    start_probability: float = 0.3
+    gates: Literal["choices", "all"] = "all"
 
     def __post_init__(self) -> None:
         if not self.transforms and self.residual_limit == 0:
@@ -62,6 +68,11 @@ class AugmenterConfig:
                 raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}")
         if self.noise_channels < 0:
             raise ValueError(f"noise_channels must not be negative, found {self.noise_channels}")
+        if (channels := self.width * 2 ** (self.depth - 1)) > WIDEST:
+            raise ValueError(
+                f"depth {self.depth} and width {self.width} make a bottleneck of {channels:,} channels, but at most "
+                f"{WIDEST:,} make sense; lower one of them"
+            )
 
 
 class Augmenter(nn.Module):
@@ -96,6 +107,7 @@ class Augmenter(nn.Module):
                 self.transforms,
                 start_spread=config.start_spread,
                 start_probability=config.start_probability,
+                gates=config.gates,
             )
             if self.transforms
             else None
@@ -117,9 +129,11 @@ class Augmenter(nn.Module):
         return torch.cat([half, -half])[:count]
 
     def policy(self, images: Float[Tensor, "b c h w"], noise: Float[Tensor, "b n"] | None = None) -> Policy:
-        """Decide without doing: what `forward` would apply to these images with this noise."""
-        if self.head is None:
-            raise ValueError("this augmenter has no transforms, so it has no policy; look at its images instead")
+        """Decide without doing: what `forward` would apply to these images with this noise.
+
+        Raises:
+            ValueError: if there are no transforms.
+        """
         noise = self.draw_noise(len(images)) if noise is None else noise
         return self._decide(self._look(images, noise), noise)
 
@@ -171,5 +185,9 @@ class Augmenter(nn.Module):
         return self.unet.encode(torch.cat([images, seen], dim=1))
 
     def _decide(self, levels: list[Tensor], noise: Tensor) -> Policy:
+        if self.head is None:
+            raise ValueError("this augmenter has no transforms, so it has no policy; look at its images instead")
         first, k = self.config.noise_channels, len(self.transforms)
-        return self.head(levels[-1].mean(dim=(-2, -1)), noise[:, first : first + k], noise[:, first + k : first + 2 * k])
+        return self.head(
+            levels[-1].mean(dim=(-2, -1)), noise[:, first : first + k], noise[:, first + k : first + 2 * k]
+        )

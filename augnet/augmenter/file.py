@@ -54,7 +54,9 @@ def load(path: Path | str) -> tuple[Augmenter, dict[str, Any]]:
             header = json.loads((file.metadata() or {})["augnet"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if header["version"] > VERSION:
-            raise ValueError(f"{path} has format {header['version']}; this augnet reads up to {VERSION}: upgrade augnet")
+            raise ValueError(
+                f"{path} has format {header['version']}; this augnet reads up to {VERSION}: upgrade augnet"
+            )
         members = [tf.named(member.pop("name"))(**member) for member in header["transforms"]]
         augmenter = Augmenter(AugmenterConfig(**header["settings"], transforms=members), header["channels"])
         augmenter.load_state_dict(tensors)
@@ -63,5 +65,3 @@ def load(path: Path | str) -> tuple[Augmenter, dict[str, Any]]:
     if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
         raise ValueError(f"{path} holds weights that are not finite; train again or take an earlier file")
     return augmenter.eval(), header["about"]
-
-

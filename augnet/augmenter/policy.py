@@ -2,11 +2,12 @@
 
 For transform k an image has a centre c and a spread s, both in magnitudes (1 stands for the transform's limit), and
 with noise u uniform on (-1, 1) its magnitude is m = c + s u: signed transforms get the amount limit · m, the others
-limit · |m|. A choice, such as a mirror, is made with probability p instead.
+limit · |m|. It is applied with probability p; a choice, such as a mirror, has nothing but its p.
 
-A pathwise gradient cannot pass through a choice. Its probability learns from the log-probability of what was drawn
-and the influence of each image on the validation loss (`IFTTrainer.outer_step`), which is unbiased, where relaxed
-Bernoulli and straight-through gradients are not.
+No gradient passes through a choice. Its probability learns from the log-probability of what was drawn and the influence of
+each image on the validation loss (`IFTTrainer.outer_step`), which is unbiased, where relaxed Bernoulli and
+straight-through gradients are not. The other transforms exist at amount 0 too, so their probabilities learn from
+slopes.
 """
 
 from collections.abc import Sequence
@@ -52,7 +53,13 @@ class PolicyHead(nn.Module):
         transforms: what the policy is for.
         start_spread: spread to begin with, in (0, 1).
         start_probability: probability of each choice to begin with, in (0, 1).
+        gates: `all` gives every transform a probability of being applied, `choices` only those that are choices.
     """
+
+    limit: Tensor
+    signed: Tensor
+    gated: Tensor
+    choice: Tensor
 
     def __init__(
         self,
@@ -61,6 +68,7 @@ class PolicyHead(nn.Module):
         *,
         start_spread: float,
         start_probability: float,
+        gates: str,
     ) -> None:
         super().__init__()
         self.linear = nn.Linear(features, 3 * len(transforms))
@@ -70,6 +78,8 @@ class PolicyHead(nn.Module):
             self.linear.bias.copy_(start.repeat_interleave(len(transforms)) / GAIN)
         self.register_buffer("limit", torch.tensor([t.limit for t in transforms]), persistent=False)
         self.register_buffer("signed", torch.tensor([t.signed for t in transforms]), persistent=False)
+        gated = torch.tensor([t.choice or gates == "all" for t in transforms])
+        self.register_buffer("gated", gated, persistent=False)
         self.register_buffer("choice", torch.tensor([t.choice for t in transforms]), persistent=False)
 
     def forward(
@@ -87,9 +97,14 @@ class PolicyHead(nn.Module):
         log_probability = torch.where(self.choice, chances.log(), torch.zeros_like(chances)).sum(dim=-1)
         magnitude = centre + spread * noise
         magnitude = torch.where(self.signed, magnitude.clamp(-1, 1), magnitude.abs().clamp(max=1))
-        amounts = torch.where(self.choice, drawn.to(magnitude), self.limit * magnitude)
         ones = torch.ones_like(probability)
-        return Policy(centre, spread, torch.where(self.choice, probability, ones), amounts, log_probability)
+        # Forward done or not done; backward the trapezoid rule between the two (ReinMax, Liu et al. 2023): the slope at
+        # either end, each weighted as if both ends were as likely.
+        slope = (0.5 / chances).detach()
+        gate = drawn.to(probability) + slope * (probability - probability.detach())
+        amounts = torch.where(self.gated, gate, ones) * self.limit * magnitude
+        amounts = torch.where(self.choice, drawn.to(amounts), amounts)
+        return Policy(centre, spread, torch.where(self.gated, probability, ones), amounts, log_probability)
 
 
 def _logit(probability: float) -> float:
@@ -110,14 +125,15 @@ class Learned(NamedTuple):
         label, unit = self.transform.label, self.transform.unit
         if self.transform.choice:
             return f"{label} p {self.probability:.2f}"
+        often = f" p {self.probability:.2f}" if self.probability < 1 else ""
         unit = "°" if unit == "degrees" else f" {unit}" if unit else ""
         low, high = self.centre - self.spread, self.centre + self.spread
         if not self.transform.signed:
             low, high = (0.0, max(abs(low), abs(high))) if low * high <= 0 else sorted((abs(low), abs(high)))
-            return f"{label} {low:.2g} to {high:.2g}{unit}"
+            return f"{label} {low:.2g} to {high:.2g}{unit}{often}"
         if abs(self.centre) < self.spread / 4:
-            return f"{label} ±{self.spread:.2g}{unit}"
-        return f"{label} {low:+.2g} to {high:+.2g}{unit}"
+            return f"{label} ±{self.spread:.2g}{unit}{often}"
+        return f"{label} {low:+.2g} to {high:+.2g}{unit}{often}"
 
 
 def summarise(policy: Policy, transforms: Sequence[DifferentiableTransform]) -> list[Learned]:

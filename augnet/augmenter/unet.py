@@ -47,7 +47,13 @@ class UNet(nn.Module):
         return levels
 
     def decode(self, levels: list[Tensor]) -> Float[Tensor, "b outputs h w"]:
-        """Paint at full resolution from what `encode` returned."""
+        """Paint at full resolution from what `encode` returned.
+
+        Raises:
+            ValueError: if there is no decoder.
+        """
+        if self.paint is None:
+            raise ValueError("this U-Net was made with 0 outputs, so it has no decoder; make it with 1 or more")
         *skips, x = levels
         for up, merge, skip in zip(self.up, self.merge, reversed(skips), strict=True):
             enlarged = up(x)[..., : skip.shape[-2], : skip.shape[-1]]

@@ -125,7 +125,11 @@ def _read(path: Path, changed: int, size: int) -> Mapping[str, np.ndarray]:
         with archive:
             return {name: archive[name] for name in archive.files}
     except DAMAGED as error:
-        reason = "it holds pickled objects, which are not safe to open" if "pickle" in str(error) else str(error)
+        reason = str(error)
+        if "pickle" in reason:
+            # NumPy takes whatever it does not know for a pickle.
+            known = zipfile.is_zipfile(path)
+            reason = "it holds pickled objects, which are not safe to open" if known else "it is no NumPy archive"
         raise ValueError(
             f"cannot read {str(path)!r}: {reason}; write it with numpy.savez(path, images=..., labels=...)"
         ) from error

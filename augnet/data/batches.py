@@ -3,6 +3,7 @@
 Batch number t is a function of (seed, t) alone, so a run that stopped resumes with the step number and nothing else.
 """
 
+import signal
 from collections.abc import Iterable, Iterator
 from itertools import count
 
@@ -79,12 +80,44 @@ class _Batched(Dataset):
         return *self.images.batch(indices), indices
 
 
+class _Answered(Dataset):
+    """Hands a bad image's error over as an answer: raised in a worker it would arrive wrapped in a traceback."""
+
+    def __init__(self, batched: _Batched) -> None:
+        self.batched = batched
+
+    def __getitem__(self, indices: Int64[Tensor, "b"]) -> Batch | ValueError:
+        try:
+            return self.batched[indices]
+        except ValueError as error:
+            return error
+
+
+def _raised(answer: Batch | ValueError) -> Batch:
+    if isinstance(answer, ValueError):
+        raise answer
+    return answer
+
+
+def _deaf_to_ctrl_c(_: int) -> None:
+    """Leave Ctrl-C, which a terminal sends to workers too, to the process that they serve."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def _fetch(images: LabelledImages, order: Iterable[Int64[Tensor, "_"]], workers: int) -> Iterator[Batch]:
     if images.in_memory or workers == 0:
         return map(_Batched(images).__getitem__, order)
     # A generator of its own: the loader would otherwise draw from the global one and shift everybody's numbers.
     generator = torch.Generator().manual_seed(0)
-    return iter(DataLoader(_Batched(images), batch_size=None, sampler=order, num_workers=workers, generator=generator))
+    loader = DataLoader(
+        _Answered(_Batched(images)),
+        batch_size=None,
+        sampler=order,
+        num_workers=workers,
+        generator=generator,
+        worker_init_fn=_deaf_to_ctrl_c,
+    )
+    return map(_raised, loader)
 
 
 def _check(images: LabelledImages, batch_size: int, workers: int) -> None:

@@ -152,17 +152,21 @@ class GaussNewtonProducts:
 
 
 class DifferenceProducts(CurvatureProducts):
-    """Products by central differences of gradients, for networks without second derivatives.
+    """Products by differences of gradients: no double backward pass, so half the time and a third of the memory.
 
-    Each costs two plain training gradients. The weights move in place by ±ε/|v| along v and are put back exactly;
-    graphs recorded through them before can then no longer be walked backward.
+    Central differences cost two plain training gradients each; forward ones cost one, because the gradient at w itself
+    is known. The weights move in place along v and are put back exactly; graphs recorded through them before can
+    then no longer be walked backward. For a network of ReLUs and batch norm the step is what matters: on 2,000 traffic
+    signs the gradient of an augmenter's policy had a cosine of 0.90 to 0.94 with the exact one at forward steps of 1 % of
+    |w|, 0.84 to 0.94 at 0.3 %, and none at 0.01 % or 10 % (`recipes/benchmarks/difference_step.py`).
 
     Args:
         loss: computes the training loss anew at the current weights; the same batch and the same noise every time.
         weights: leaves, moved in place.
         hyperparameters, joint: as in `CurvatureProducts`.
-        epsilon: length of the move in weight space. By default cbrt(machine epsilon) times max(1, |w|), which balances
-            rounding against the change of curvature for a smooth loss; a network of ReLUs may need a longer one.
+        epsilon: length of the move, relative to |w| (or to 1 if that is more). By default the cube root of the machine
+            epsilon, which balances rounding against the change of curvature for a smooth loss.
+        here: gradients at w by weights and hyperparameters, for forward differences; None for central ones.
     """
 
     def __init__(
@@ -172,13 +176,14 @@ class DifferenceProducts(CurvatureProducts):
         hyperparameters: Sequence[Tensor] = (),
         joint: int | None = None,
         epsilon: float | None = None,
+        here: Sequence[Tensor | None] | None = None,
     ) -> None:
         super().__init__(weights, hyperparameters, joint)
         self.loss = loss
-        if epsilon is None:
-            w = flatten(self.weights).detach()
-            epsilon = torch.finfo(w.dtype).eps ** (1 / 3) * max(1.0, float(w.norm()))
-        self.epsilon = epsilon
+        w = flatten(self.weights).detach()
+        relative = torch.finfo(w.dtype).eps ** (1 / 3) if epsilon is None else epsilon
+        self.epsilon = relative * w.norm().clamp_min(1.0)
+        self.here = None if here is None else list(here)
 
     def _derivative(self, vector: Tensor, inputs: list[Tensor]) -> list[Tensor | None]:
         length = vector.norm()
@@ -189,12 +194,17 @@ class DifferenceProducts(CurvatureProducts):
         kept = [weight.detach().clone() for weight in self.weights]
         try:
             ahead = self._gradient_at(kept, moves, 1.0, inputs)
-            behind = self._gradient_at(kept, moves, -1.0, inputs)
+            if self.here is None:
+                behind, distance = self._gradient_at(kept, moves, -1.0, inputs), 2 * step
+            else:
+                known = zip([*self.weights, *self.hyperparameters], self.here, strict=True)
+                gradients = {id(tensor): gradient for tensor, gradient in known}
+                behind, distance = [gradients[id(tensor)] for tensor in inputs], step
         finally:
             with torch.no_grad():
                 for weight, value in zip(self.weights, kept, strict=True):
                     weight.copy_(value)
-        return [None if a is None or b is None else (a - b) / (2 * step) for a, b in zip(ahead, behind, strict=True)]
+        return [None if a is None or b is None else (a - b) / distance for a, b in zip(ahead, behind, strict=True)]
 
     def _gradient_at(
         self, kept: list[Tensor], moves: list[Tensor], sign: float, inputs: list[Tensor]

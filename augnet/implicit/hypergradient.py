@@ -118,6 +118,7 @@ def hypergradient_by_differences(
     inverse: InverseHessian,
     *,
     epsilon: float | None = None,
+    central: bool = True,
     start: Solution | None = None,
     diagonal: Tensor | None = None,
     project: bool = False,
@@ -128,7 +129,8 @@ def hypergradient_by_differences(
 
     Args:
         train_loss: computes the training loss anew at the current weights; same batch, same noise, every time.
-        epsilon: length of the move in weight space; see `DifferenceProducts`.
+        epsilon: length of the move in weight space, relative to |w|; see `DifferenceProducts`.
+        central: take central differences, two passes each; otherwise forward ones, one pass each.
 
     The other arguments and the errors are those of `hypergradient`; Gauss–Newton curvature is a ValueError.
     """
@@ -140,8 +142,11 @@ def hypergradient_by_differences(
         )
     # The validation gradient first: the differences move the weights under its graph.
     val_gradient, direct = _validation(val_loss, val_gradient, weights, hyperparameters)
-    g = zeros_for_unused(grad(train_loss(), weights, allow_unused=True), weights)
-    products = DifferenceProducts(train_loss, weights, hyperparameters, inverse.planned(start), epsilon)
+    here = grad(train_loss(), [*weights, *hyperparameters], allow_unused=True)
+    g = zeros_for_unused(here[: len(weights)], weights)
+    products = DifferenceProducts(
+        train_loss, weights, hyperparameters, inverse.planned(start), epsilon, None if central else here
+    )
     return _solve(products, products, g, val_gradient, direct, inverse, start, diagonal, project, average)
 
 

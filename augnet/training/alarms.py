@@ -3,13 +3,15 @@
 An alarm is raised once, and again only after `AGAIN` steps if it still holds.
 """
 
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
 from augnet.augmenter import Learned
 
 AGAIN = 1000
+# Augmenter updates before a policy, or a classifier, says anything; and before the noise can be told from the mean.
+EARLY = 20
+SETTLED = 50
 # Shares of the limit below which an augmentation cannot be seen.
 FAINT = 0.02
 # The watched part must be this many standard errors worse than the part that is learned from.
@@ -51,20 +53,22 @@ class Alarms:
             "divergence": diverged
             and "the inverse-Hessian-vector product diverged and was started anew; if this goes on, raise "
             "inverse_hessian.damping or lower its step_size",
-            "noise": outer_steps > 50
+            "noise": outer_steps > SETTLED
             and noise > SWAMPED
             and f"noise is {noise:.1%} of the hypergradient, which swamps its mean; raise schedule.val_batch_size or "
             "schedule.batch_size, or lower outer.learning_rate",
-            "collapse": outer_steps > 20
+            "collapse": outer_steps > EARLY
             and learned
             and all(_is_faint(item) for item in learned)
             and "the augmenter has collapsed to leaving images as they are: this data may want no augmentation; "
             "otherwise set outer.spread_reward to 0.001 or so",
-            "overfitting": overfitting > SURE
+            "overfitting": outer_steps > EARLY
+            and overfitting > SURE
             and f"validation images kept from learning have a higher loss, by {overfitting:.1f} standard errors, than "
             "those that the augmenter learns from: it overfits them; give more validation images or lower "
             "outer.learning_rate",
-            "destruction": not math.isnan(agreement)
+            # False of nan, too: no image that was right before.
+            "destruction": outer_steps > EARLY
             and agreement < LEAST_AGREEMENT
             and f"only {agreement:.0%} of the images that the classifier gets right are still right once augmented; "
             "if labels are destroyed, set outer.label_safety to 0.1 or so",

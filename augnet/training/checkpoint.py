@@ -4,9 +4,11 @@ Optimisers keep their state in nested dicts with tensors at the leaves. The tens
 the nesting goes into its header as JSON, so that nothing is pickled and loading runs no code.
 """
 
+import contextlib
 import errno
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,18 +34,26 @@ def write(state: State, path: Path, header: dict[str, str] | None = None) -> Non
 def write_bytes(content: bytes, path: Path) -> None:
     """Write a file whole or not at all."""
     partial = path.with_name(path.name + ".partial")
+    with room_for(path, f" ({len(content) / 1e6:.1f} MB); what was there is kept"):
+        try:
+            with partial.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        except OSError:
+            partial.unlink(missing_ok=True)
+            raise
+
+
+@contextlib.contextmanager
+def room_for(path: Path, more: str = "") -> Iterator[None]:
+    """Name the file where the disk is full: the error of a write does not."""
     try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        yield
     except OSError as error:
-        partial.unlink(missing_ok=True)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise OSError(
-                error.errno, f"no space left to write {path} ({len(content) / 1e6:.1f} MB); what was there is kept"
-            ) from error
+            raise OSError(error.errno, f"no space left to write {path}{more}") from error
         raise
 
 

@@ -67,6 +67,8 @@ class Watch:
         val: the validation images that the augmenter learns from.
     """
 
+    sample: tuple[Float[Tensor, "b c h w"], Int64[Tensor, "b"]]
+
     def __init__(self, splits: Splits, share: float, seed: int, device: torch.device) -> None:
         self.device = device
         order = torch.randperm(len(splits.val), generator=torch.Generator().manual_seed(seed))
@@ -77,9 +79,7 @@ class Watch:
         self.used = splits.val.take(few)
         self.kept = splits.val.take(order[:kept]) if kept > 1 else self.used
         images, labels, _ = next(batches(splits.train, SAMPLE, seed))
-        self.sample: tuple[Float[Tensor, "b c h w"], Int64[Tensor, "b"]] = (
-            images.to(device, memory_format=torch.channels_last), labels.to(device)
-        )  # fmt: skip
+        self.sample = images.to(device, memory_format=torch.channels_last), labels.to(device)
 
     def losses(self, classifier: nn.Module) -> tuple[float, float]:
         """Return the loss on the kept part, and by how many standard errors it exceeds that on a used part."""

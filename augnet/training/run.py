@@ -12,11 +12,13 @@ import csv
 import importlib.metadata
 import json
 import platform
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
@@ -48,7 +50,9 @@ class Run:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         if not (self.path / "recipe.yaml").is_file():
-            raise FileNotFoundError(f"no run at {self.path}: a run folder holds recipe.yaml; was it made by `augnet train`?")
+            raise FileNotFoundError(
+                f"no run at {self.path}: a run folder holds recipe.yaml; was it made by `augnet train`?"
+            )
 
     @property
     def recipe(self) -> Recipe:
@@ -58,7 +62,11 @@ class Run:
     @property
     def record(self) -> dict[str, Any]:
         """Versions, seed, fingerprint, and, once it has ended, results."""
-        return json.loads((self.path / "record.json").read_text())
+        path = self.path / "record.json"
+        try:
+            return json.loads(path.read_text())
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path} is damaged: {error}") from error
 
     @property
     def metrics(self) -> list[dict[str, float]]:
@@ -86,7 +94,11 @@ class Run:
             replace(self.recipe.classifier, pretrained=False),
             len(record["classes"]), record["channels"], tuple(record["size"]),
         )  # fmt: skip
-        model.load_state_dict(load_file(self.path / "classifier.safetensors"))
+        path = self.path / "classifier.safetensors"
+        try:
+            model.load_state_dict(load_file(path))
+        except (SafetensorError, RuntimeError) as error:
+            raise ValueError(f"{path} is damaged or not of this model: {error}") from error
         return model.eval()
 
 
@@ -108,16 +120,34 @@ class RunFolder:
         Raises:
             FileExistsError: if there is something at `path` already.
         """
+        cls.refuse_existing(path)
+        (path / "resume").mkdir(parents=True)
+        try:
+            from_python = isinstance(recipe.data, Pair)
+            with checkpoint.room_for(path / "recipe.yaml"):
+                (replace(recipe, data=None) if from_python else recipe).save(path / "recipe.yaml")
+            folder = cls(path)
+            folder._begin_record(trainer)
+        except BaseException:
+            shutil.rmtree(path)
+            raise
+        return folder
+
+    @staticmethod
+    def refuse_existing(path: Path) -> None:
+        """Raise FileExistsError if there is something at `path`."""
         if path.exists():
             raise FileExistsError(
                 f"{path} exists and is never overwritten; give another --out, or go on with it by --resume {path}"
             )
-        (path / "resume").mkdir(parents=True)
-        from_python = isinstance(recipe.data, Pair)
-        (replace(recipe, data=None) if from_python else recipe).save(path / "recipe.yaml")
-        folder = cls(path)
-        splits = trainer.splits
-        folder._write_record(
+
+    def discard(self) -> None:
+        """Remove the folder, of a run that learned nothing."""
+        shutil.rmtree(self.path)
+
+    def _begin_record(self, trainer: "IFTTrainer") -> None:
+        recipe, splits = trainer.recipe, trainer.splits
+        self._write_record(
             {
                 "augnet": importlib.metadata.version("augnet"),
                 "python": platform.python_version(),
@@ -136,7 +166,6 @@ class RunFolder:
                 "notes": trainer.notes,
             }
         )
-        return folder
 
     def recipe(self, given: Recipe | None) -> Recipe:
         """Return the run's recipe, with data sets from Python put back.
@@ -149,7 +178,9 @@ class RunFolder:
             compared = replace(given, data=None) if isinstance(given.data, Pair) else given
             if compared != stored:
                 names = [n for n in vars(stored) if getattr(stored, n) != getattr(compared, n)]
-                raise ValueError(f"{self.path} was begun with another recipe: {', '.join(names)} differ; start a new run")
+                raise ValueError(
+                    f"{self.path} was begun with another recipe: {', '.join(names)} differ; start a new run"
+                )
             return given
         if stored.data is None:
             raise ValueError(
@@ -163,10 +194,11 @@ class RunFolder:
         Raises:
             ValueError: if the data or the settings are not those of the checkpoint.
         """
-        kept, found = Run(self.path).record["data_fingerprint"], trainer.splits.fingerprint
+        kept, found = Run(self.path).record.get("data_fingerprint", "missing"), trainer.splits.fingerprint
         if kept != found:
             raise ValueError(
-                f"the data of {self.path} have changed (fingerprint {kept[:12]} then, {found[:12]} now); start a new run"
+                f"the data of {self.path} have changed (fingerprint {kept[:12]} then, {found[:12]} now); "
+                "start a new run"
             )
         state = checkpoint.read(self.path / "resume" / "state.safetensors")
         try:
@@ -187,7 +219,11 @@ class RunFolder:
             "words": [item.words for item in learned],
         }
         checkpoint.write_bytes(to_bytes(trainer.augmenter, about), self.path / "augmenter.safetensors")
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in trainer.classifier.state_dict().items()}
+        # Copies: safetensors refuses tensors that share memory, as tied weights do.
+        weights = {
+            name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for name, tensor in trainer.classifier.state_dict().items()
+        }
         checkpoint.write_bytes(save(weights), self.path / "classifier.safetensors")
 
     def finish(self, trainer: "IFTTrainer") -> None:
@@ -207,7 +243,7 @@ class RunFolder:
         row = progress.row()
         path = self.path / "metrics.csv"
         fresh = not path.exists()
-        with path.open("a", newline="") as file:
+        with checkpoint.room_for(path), path.open("a", newline="") as file:
             writer = csv.DictWriter(file, list(row))
             if fresh:
                 writer.writeheader()
@@ -223,7 +259,9 @@ class RunFolder:
         if not path.exists():
             return
         header, *rows = path.read_text().splitlines(keepends=True) or [""]
-        kept = [r for r in rows if r.endswith("\n") and r.count(",") == header.count(",") and int(r.split(",")[0]) <= step]
+        kept = [
+            r for r in rows if r.endswith("\n") and r.count(",") == header.count(",") and int(r.split(",")[0]) <= step
+        ]
         if kept:
             checkpoint.write_bytes("".join([header, *kept]).encode(), path)
         else:

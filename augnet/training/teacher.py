@@ -34,8 +34,8 @@ class Teacher:
         """Say how far the view of each image moves by augmentation.
 
         Returns:
-            The slope of the cost by the augmented images, and the cost: the Kullback–Leibler divergence from the view of
-            the image as it was, nats.
+            The slope of the cost by the augmented images, and the cost: the Kullback–Leibler divergence from the view
+            of the image as it was, nats.
         """
         augmented = augmented.detach().requires_grad_()
         with torch.no_grad():

@@ -6,6 +6,7 @@ Nothing random is kept from step to step: noise, batches and dropout of step t a
 run that was killed and resumed ends in the same weights, bit for bit, as one that was not.
 """
 
+import contextlib
 import copy
 import math
 import time
@@ -19,7 +20,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from augnet.augmenter import Augmenter, Learned, Policy
+from augnet.augmenter import Augmenter, Learned
 from augnet.classifier import Classifier, make_twice_differentiable, running_statistics_kept
 from augnet.data import batches
 from augnet.implicit import (
@@ -32,6 +33,7 @@ from augnet.implicit import (
 )
 from augnet.recipe import Recipe
 from augnet.training.alarms import Alarms
+from augnet.training.device import device_named
 from augnet.training.evaluation import NoiseMeter, fitted_log_temperature
 from augnet.training.optimisers import cosine, inner_optimiser, outer_optimiser
 from augnet.training.progress import Progress, Watch
@@ -73,26 +75,28 @@ class IFTTrainer:
         self.recipe = recipe = recipe or Recipe()
         if recipe.data is None:
             raise ValueError("the recipe has no data; set Recipe(data=...), such as augnet.from_datasets(train, val)")
-        self.device = torch.device(recipe.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = device_named(recipe.device)
+        if out is not None:
+            RunFolder.refuse_existing(Path(out))
         self.splits = splits = recipe.data.load(recipe.seed)
         torch.manual_seed(self._seed("weights"))
         own = classifier is not None
-        self.classifier = (
-            classifier
-            if own
-            else Classifier.build(recipe.classifier, len(splits.classes), splits.channels, splits.size)
+        self.classifier: nn.Module = (
+            Classifier.build(recipe.classifier, len(splits.classes), splits.channels, splits.size)
+            if classifier is None
+            else classifier
         )
         self.augmenter = Augmenter(recipe.augmenter, splits.channels).to(self.device)
         self.notes = [*splits.notes, *getattr(self.classifier, "notes", ()), *self.augmenter.left_out]
         self.notes += make_twice_differentiable(self.classifier)
         # Convolutions on channels-last images took 0.6 to 0.9 of the time on CPU (recipes/benchmarks/training_cost.py).
-        self.classifier.to(self.device, memory_format=torch.channels_last)
+        self.classifier.to(self.device).to(memory_format=torch.channels_last)
         self.weights = [w for w in self.classifier.parameters() if w.requires_grad]
         self.inner = inner_optimiser(self.classifier, recipe.inner, recipe.classifier.pretrained and not own)
         self.outer = outer_optimiser(self.augmenter.parameters(), recipe.outer)
         self.teacher = Teacher(self.classifier) if recipe.outer.label_safety else None
         self.watch = Watch(splits, recipe.outer.watch, self._seed("watch"), self.device)
-        self.by_differences = self._second_derivative_is_missing()
+        self.by_differences = self._no_double_backward()
         self.alarms = Alarms()
         self.step = 0
         self.solution: Solution | None = None
@@ -215,31 +219,31 @@ class IFTTrainer:
         with running_statistics_kept(self.classifier):
             val_loss, val_value = self._validation_loss(val_batch)
 
-        def training_loss() -> tuple[Tensor, Tensor]:
-            outputs = self.classifier(cut)
-            return (influence * self._loss(outputs, labels)).mean(), outputs
-
-        train_loss, outputs = training_loss()
-        value = train_loss.item()
-        if not (math.isfinite(value) and math.isfinite(val_value)):
-            return math.nan, val_value, None
         settings: dict[str, Any] = {"start": self.solution, "project": self.recipe.outer.project}
         if self.recipe.outer.precondition == "optimiser" and self.step > 0:
             settings["diagonal"] = optimiser_diagonal(self.inner, self.weights)
-        wanted = [cut, influence]
+        first: list[Tensor] = []
+
+        def training_loss() -> Tensor:
+            # Only the first pass is the inner step's own, and moves running statistics.
+            with running_statistics_kept(self.classifier) if first else contextlib.nullcontext():
+                outputs = self.classifier(cut)
+            loss = (influence * self._loss(outputs, labels)).mean()
+            first.extend([] if first else [loss.detach(), outputs])
+            return loss
+
+        solver, wanted = self.recipe.inverse_hessian, [cut, influence]
         if self.by_differences:
-
-            def recompute() -> Tensor:
-                with running_statistics_kept(self.classifier):
-                    return training_loss()[0]
-
             found = hypergradient_by_differences(
-                recompute, val_loss, self.weights, wanted, self.recipe.inverse_hessian, **settings
-            )
+                training_loss, val_loss, self.weights, wanted, solver,
+                epsilon=self.recipe.outer.difference_step, central=False, **settings,
+            )  # fmt: skip
         else:
-            found = hypergradient(
-                train_loss, val_loss, self.weights, wanted, self.recipe.inverse_hessian, outputs=outputs, **settings
-            )
+            loss = training_loss()
+            found = hypergradient(loss, val_loss, self.weights, wanted, solver, outputs=first[1], **settings)
+        value = first[0].item()
+        if not (math.isfinite(value) and math.isfinite(val_value)):
+            return math.nan, val_value, None
         self.solution = found.solution
         by_images, by_influence = found.gradients
         if self.teacher is not None:
@@ -262,7 +266,7 @@ class IFTTrainer:
                 slopes.append(torch.tensor(-self.recipe.outer.spread_reward, device=self.device))
         self.outer.zero_grad()
         live = [(r, s) for r, s in zip(roots, slopes, strict=True) if r.requires_grad]
-        torch.autograd.backward(*map(list, zip(*live, strict=True)))
+        torch.autograd.backward([root for root, _ in live], [slope for _, slope in live])
         gradient = torch.cat([w.grad.flatten() for w in self.augmenter.parameters() if w.grad is not None])
         if not bool(gradient.isfinite().all()):
             return
@@ -334,7 +338,7 @@ class IFTTrainer:
     @property
     def path(self) -> Path | None:
         """The run folder; None where nothing is kept on disk."""
-        return self.folder and self.folder.path
+        return None if self.folder is None else self.folder.path
 
     def learned(self) -> list[Learned]:
         """Average the policy over a fixed sample of training images."""
@@ -372,7 +376,8 @@ class IFTTrainer:
             self.teacher.model.load_state_dict(state["teacher"])
         self.inner.load_state_dict(state["inner"])
         self.outer.load_state_dict(state["outer"])
-        placed = {k: v.to(self.device) if isinstance(v, Tensor) else v for k, v in (state["solution"] or {}).items()}
+        solution = (state["solution"] or {}).items()
+        placed: dict[str, Any] = {k: v.to(self.device) if isinstance(v, Tensor) else v for k, v in solution}
         self.solution = Solution(**placed) if placed else None
         self.log_temperature = state["log_temperature"]
         self.noise = NoiseMeter(**state["noise"])
@@ -382,7 +387,9 @@ class IFTTrainer:
         self.skipped = state["skipped"]
         self.seconds = state["seconds"]
 
-    def _second_derivative_is_missing(self) -> bool:
+    def _no_double_backward(self) -> bool:
+        if self.recipe.outer.second_derivative == "differences" and self.recipe.inverse_hessian.curvature == "hessian":
+            return True
         # In float64, on a copy: there a second derivative that is silently incomplete can be told from rounding.
         model = copy.deepcopy(self.classifier).double().train()
         weights = [w for w in model.parameters() if w.requires_grad]

@@ -4,8 +4,8 @@
     python recipes/benchmarks/learned_against_fixed.py path/to/gtsrb32 --arm none --seeds 0 1 2
 
 All arms share the splits (2,000 training, 1,000 validation images), the classifier and its initial weights, batches,
-optimiser and schedule; only what stands between the batch and the classifier differs. One thread. Appends a row per run to
---table. Settings of the recipe may follow, such as `--schedule.outer_every 8`.
+optimiser and schedule; only what stands between the batch and the classifier differs. One thread. Appends a row per run
+to --table. Settings of the recipe may follow, such as `--schedule.outer_every 8`.
 """
 
 import argparse
@@ -89,7 +89,9 @@ def main() -> None:
     parser.add_argument("--verbose", action="store_true")
     options, settings = parser.parse_known_args()
     torch.set_num_threads(1)
-    source = dataclasses.replace(Npz(path=Path(options.data) / 'train.npz'), train_size=options.train, val_size=options.val)
+    source = dataclasses.replace(
+        Npz(path=Path(options.data) / "train.npz"), train_size=options.train, val_size=options.val
+    )
     for seed in options.seeds:
         recipe = dataclasses.replace(Recipe.parse([*settings, "--seed", str(seed), "--device", "cpu"]), data=source)
         trainer = IFTTrainer(recipe)

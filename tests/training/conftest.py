@@ -23,7 +23,9 @@ def quick():
             **{
                 "data": Digits(size=8, train_size=200, val_size=100),
                 "augmenter": AugmenterConfig(width=4, depth=2),
-                "schedule": ScheduleConfig(inner_steps=steps, outer_every=4, warmup=4, batch_size=16, val_batch_size=16),
+                "schedule": ScheduleConfig(
+                    inner_steps=steps, outer_every=4, warmup=4, batch_size=16, val_batch_size=16
+                ),
                 "checkpoint_every": 5,
                 **settings,
             }

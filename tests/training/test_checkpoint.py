@@ -49,7 +49,7 @@ def test_a_full_disk_keeps_what_was_there(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "no space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="no space left to write .* what was there is kept"):
+    with pytest.raises(OSError, match=r"no space left to write .* what was there is kept"):
         checkpoint.write({"a": torch.zeros(3)}, path)
     assert torch.equal(checkpoint.read(path)["a"], torch.ones(3))
     assert [p.name for p in tmp_path.iterdir()] == ["s"]
