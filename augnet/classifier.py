@@ -15,7 +15,6 @@ import timm
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from timm.layers import set_fused_attn
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -178,10 +177,9 @@ def make_twice_differentiable(model: nn.Module) -> list[str]:
     """
     notes = []
     attention: list[Any] = [m for m in model.modules() if getattr(m, "fused_attn", False)]
+    for module in attention:
+        module.fused_attn = False
     if attention:
-        set_fused_attn(False)
-        for module in attention:
-            module.fused_attn = False
         notes.append(f"fused attention switched off in {len(attention)} layers: it has no second derivative")
     cures = {"Hardsigmoid": TwiceHardsigmoid, "HardSigmoid": TwiceHardsigmoid,
              "Hardswish": TwiceHardswish, "HardSwish": TwiceHardswish}  # fmt: skip

@@ -183,8 +183,18 @@ class Recipe:
             raise ValueError(f"checkpoint_every must be at least 1, found {self.checkpoint_every}")
 
     def save(self, path: Path) -> None:
-        """Write as YAML that `load` and `augnet train --recipe` read."""
-        path.write_text(yaml.safe_dump(as_plain(self), sort_keys=False))
+        """Write as YAML that `load` and `augnet train --recipe` read.
+
+        Raises:
+            ValueError: if a setting, such as one of the classifier's options, is more than text and numbers.
+        """
+        try:
+            text = yaml.safe_dump(as_plain(self), sort_keys=False)
+        except yaml.representer.RepresenterError as error:
+            raise ValueError(
+                f"a recipe holds text, numbers, lists and mappings only, found {error.args[-1]!r}; give it by name"
+            ) from error
+        path.write_text(text)
 
     @classmethod
     def load(cls, path: Path | str, overrides: Sequence[str] = ()) -> "Recipe":

@@ -61,7 +61,7 @@ def refused(capsys, *arguments):
         ("cifra10", "no such path or data set: 'cifra10'; did you mean 'cifar10'"),
         ("one two", "one DATA is enough, found 'one' and 'two'"),
         ("--model resnet81", "timm has no model 'resnet81'; did you mean 'resnet18'"),
-        ("--model resnet18 --classifier.options {\"nonsense\":1}", "timm cannot make 'resnet18'"),
+        ('--model resnet18 --classifier.options {"nonsense":1}', "timm cannot make 'resnet18'"),
         ("--model vit_tiny_patch16_224 --data.size 8", "cannot take 1-channel images of 8×8 pixels"),
         ("--augmenter.transforms [Rotat]", "augmenter.transforms has no member 'Rotat'; did you mean Rotate"),
         ("--augmenter.transforms+ Rotat", "did you mean Rotate"),
@@ -171,7 +171,9 @@ def full(after=0):
     return fsync
 
 
-@pytest.mark.parametrize(("files", "name"), [(0, "record.json"), (1, "state.safetensors"), (2, "augmenter.safetensors")])
+@pytest.mark.parametrize(
+    ("files", "name"), [(0, "record.json"), (1, "state.safetensors"), (2, "augmenter.safetensors")]
+)
 def test_a_disk_that_is_full_at_once_leaves_nothing_behind(capsys, monkeypatch, files, name):
     monkeypatch.setattr(os, "fsync", full(after=files))
     assert main(["train", "--out", "run", *QUICK]) == 2
@@ -205,7 +207,10 @@ def test_what_the_system_forbids_is_said_in_words(capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes"), "lower schedule.batch_size"),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes"),
+            "lower schedule.batch_size",
+        ),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB"), "lower schedule.batch_size"),
         (MemoryError(), "lower schedule.batch_size"),
         (RuntimeError("DataLoader worker (pid 9) is killed by signal: Bus error."), "lower `workers`"),
@@ -242,19 +247,17 @@ def test_a_loss_that_stays_nan_ends_in_a_sentence(capsys):
 def test_a_damaged_run_is_not_gone_on_with(capsys):
     draw("pets", cat=12, dog=12)
     assert main(["train", "pets", "--out", "run", *SHORT]) == 0
-    draw("pets", owl=4)
+    Path("pets/cat/0.png").rename("pets/cat/other.png")
     capsys.readouterr()
     assert main(["train", "--resume", "run"]) == 2
     assert "the data of run have changed" in capsys.readouterr().err
+    Path("pets/cat/other.png").rename("pets/cat/0.png")
     for path, words in {
         "run/resume/state.safetensors": "is not a checkpoint or is damaged",
         "run/record.json": "run/record.json is damaged",
         "run/recipe.yaml": "run/recipe.yaml is not YAML",
     }.items():
         Path(path).write_bytes(b"[\xff")
-        for owl in Path("pets").glob("owl/*"):
-            owl.unlink()
-        Path("pets/owl").rmdir() if Path("pets/owl").exists() else None
         assert main(["train", "--resume", "run"]) == 2
         assert words in capsys.readouterr().err
 
@@ -279,11 +282,11 @@ def test_a_second_ctrl_c_ends_at_once_and_says_how_to_go_on(capsys, monkeypatch)
             signal.raise_signal(signal.SIGINT)
         return step(trainer, batch)
 
-    monkeypatch.setattr(IFTTrainer, "inner_step", interrupted)
-    assert main(["train", "--out", "run", *QUICK]) == 130
+    with monkeypatch.context() as patch:
+        patch.setattr(IFTTrainer, "inner_step", interrupted)
+        assert main(["train", "--out", "run", *QUICK]) == 130
     assert "go on with: augnet train --resume run" in capsys.readouterr().out
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    monkeypatch.undo()
     assert main(["train", "--resume", "run"]) == 0
 
 
@@ -351,7 +354,9 @@ def test_a_folder_of_class_folders_is_learned_from(capsys):
 
 def test_an_archive_is_learned_from(capsys):
     np.savez("signs.npz", images=PIXELS, labels=LABELS, classes=np.array(["a", "b", "c"]))
-    said, run = learned(capsys, "train", "signs.npz", "--model", "resnet10t", "--seed", "3", *SHORT)
+    said, run = learned(
+        capsys, "train", "signs.npz", "--model=resnet10t", "--seed", "3", *SHORT, "--schedule.inner_steps=8"
+    )
     assert run.path == Path("runs/signs")
     assert run.recipe.classifier.name == "resnet10t"
     assert run.recipe.seed == 3

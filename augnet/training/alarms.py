@@ -17,7 +17,7 @@ FAINT = 0.02
 # The watched part must be this many standard errors worse than the part that is learned from.
 SURE = 4.0
 LEAST_AGREEMENT = 0.6
-SWAMPED = 0.995
+SWAMPED = 0.998
 
 
 @dataclass
@@ -84,6 +84,5 @@ class Alarms:
 
 
 def _is_faint(item: Learned) -> bool:
-    if item.transform.choice:
-        return item.probability < FAINT
-    return abs(item.centre) + item.spread < FAINT * item.transform.limit
+    weak = abs(item.centre) + item.spread < FAINT * item.transform.limit
+    return item.probability < FAINT or (weak and not item.transform.choice)

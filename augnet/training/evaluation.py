@@ -97,7 +97,7 @@ class NoiseMeter:
     square: float = 0.0
     weight: float = 0.0
     last: float | None = None
-    memory: float = 0.9
+    memory: float = 0.98
 
     def add(self, gradient: Float[Tensor, "n"]) -> None:
         """Take a gradient into the averages."""

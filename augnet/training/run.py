@@ -26,7 +26,7 @@ from augnet.augmenter import Augmenter, load
 from augnet.augmenter.file import to_bytes
 from augnet.classifier import Classifier
 from augnet.data import Pair
-from augnet.recipe import Recipe
+from augnet.recipe import Recipe, as_plain
 from augnet.training import checkpoint
 from augnet.training.evaluation import score
 from augnet.training.progress import Progress
@@ -65,7 +65,7 @@ class Run:
         path = self.path / "record.json"
         try:
             return json.loads(path.read_text())
-        except json.JSONDecodeError as error:
+        except ValueError as error:
             raise ValueError(f"{path} is damaged: {error}") from error
 
     @property
@@ -176,8 +176,8 @@ class RunFolder:
         stored = Run(self.path).recipe
         if given is not None:
             compared = replace(given, data=None) if isinstance(given.data, Pair) else given
-            if compared != stored:
-                names = [n for n in vars(stored) if getattr(stored, n) != getattr(compared, n)]
+            names = [n for n in vars(stored) if as_plain(getattr(stored, n)) != as_plain(getattr(compared, n))]
+            if names:
                 raise ValueError(
                     f"{self.path} was begun with another recipe: {', '.join(names)} differ; start a new run"
                 )

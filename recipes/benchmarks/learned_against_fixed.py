@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from augnet.data import Npz
+from augnet.data import source_from
 from augnet.recipe import Recipe
 from augnet.training import IFTTrainer
 from augnet.training.evaluation import score
@@ -90,7 +90,7 @@ def main() -> None:
     options, settings = parser.parse_known_args()
     torch.set_num_threads(1)
     source = dataclasses.replace(
-        Npz(path=Path(options.data) / "train.npz"), train_size=options.train, val_size=options.val
+        source_from(options.data), train_size=options.train, val_size=options.val
     )
     for seed in options.seeds:
         recipe = dataclasses.replace(Recipe.parse([*settings, "--seed", str(seed), "--device", "cpu"]), data=source)

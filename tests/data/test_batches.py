@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.data import TensorDataset
 
-from augnet.data import ImageSet, SampleSet, all_batches, batches
+from augnet.data import FileSet, ImageSet, SampleSet, all_batches, batches
 
 PIXELS = torch.arange(10, dtype=torch.uint8).reshape(10, 1, 1, 1).expand(10, 3, 2, 2).contiguous()
 IMAGES = ImageSet(PIXELS, torch.arange(10))
@@ -95,3 +95,12 @@ def test_any_data_set_of_pairs_may_be_drawn_from():
 def test_numbers_out_of_range_are_refused_at_once(settings, message):
     with pytest.raises(ValueError, match=message):
         batches(**{"dataset": IMAGES, "batch_size": 4, "seed": 0, **settings})
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_bad_image_is_the_same_sentence_from_a_worker(tmp_path, workers):
+    """Raised in a worker, an error would arrive with that process's traceback in its text."""
+    (tmp_path / "a.png").write_text("no image")
+    images = FileSet([tmp_path / "a.png"] * 4, [0, 1, 0, 1], size=4, channels=1)
+    with pytest.raises(ValueError, match=r"^cannot read '.*a\.png' as an image \(cannot identify image file '.*'\)$"):
+        next(batches(images, 2, seed=0, workers=workers))

@@ -58,3 +58,13 @@ def test_a_full_disk_keeps_what_was_there(tmp_path, monkeypatch):
 def test_a_missing_checkpoint_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="no checkpoint at"):
         checkpoint.read(tmp_path / "none")
+
+
+def test_an_error_other_than_a_full_disk_is_passed_on(tmp_path):
+    with pytest.raises(PermissionError, match="Permission denied"), checkpoint.room_for(tmp_path):
+        raise PermissionError(errno.EACCES, "Permission denied")
+    with (
+        pytest.raises(OSError, match=r"no space left to write .*/metrics\.csv$"),
+        checkpoint.room_for(tmp_path / "metrics.csv"),
+    ):
+        raise OSError(errno.ENOSPC, "No space left on device")
