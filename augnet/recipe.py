@@ -100,8 +100,8 @@ class OuterConfig:
     Args:
         learning_rate: constant over the run.
         betas: of Adam's averages; the first one averages out the noise of the hypergradient.
-        second_derivative: `differences` of gradients, at half the time and a third of the memory of `exact` double backward
-            passes; what they miss is far below the noise of a batch (see `DifferenceProducts`).
+        second_derivative: `differences` of gradients, at half the time and a third of the memory of `exact` double
+            backward passes; what they miss is far below the noise of a batch (see `DifferenceProducts`).
         difference_step: length of a difference, relative to the norm of the weights.
         precondition: `optimiser` divides by the root of the second moment that the classifier's AdamW keeps, the
             metric in which its weights really move; `none` takes weights as they are.
@@ -128,6 +128,8 @@ class OuterConfig:
     def __post_init__(self) -> None:
         if self.learning_rate < 0:
             raise ValueError(f"the outer learning_rate must not be negative, found {self.learning_rate}")
+        if not self.difference_step > 0:
+            raise ValueError(f"difference_step must be above 0, found {self.difference_step}")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas must lie in [0, 1), found {self.betas}")
         if not 0 <= self.watch < 1:

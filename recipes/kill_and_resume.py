@@ -1,4 +1,4 @@
-"""Kill a training with SIGKILL at random moments, resume it, and compare its weights with those of one that ran through.
+"""Kill a training with SIGKILL at random moments, resume it, and compare its weights with those of a whole run.
 
     python recipes/kill_and_resume.py --times 10
 
@@ -36,7 +36,8 @@ def main() -> None:
         began = time.perf_counter()
         subprocess.run(augnet("--out", str(whole), *SETTINGS), check=True, capture_output=True)
         seconds = time.perf_counter() - began
-        print(f"uninterrupted run: {seconds:.1f} s\n\n| kill | after s | was at | weights the same |\n|---|---|---|---|")
+        print(f"uninterrupted run: {seconds:.1f} s\n")
+        print("| kill | after s | was at | weights the same |\n|---|---|---|---|")
         failures = 0
         for number in range(1, options.times + 1):
             run = Path(folder) / f"killed{number}"
@@ -54,7 +55,8 @@ def main() -> None:
             run = run if began_checkpoint else Path(str(run) + "b")
             same = weights(run) == weights(whole)
             failures += not same
-            print(f"| {number} | {moment:.1f} | {'training' if began_checkpoint else 'start-up'} | {same} |", flush=True)
+            where = "training" if began_checkpoint else "start-up"
+            print(f"| {number} | {moment:.1f} | {where} | {same} |", flush=True)
         sys.exit(failures > 0)
 
 

@@ -121,10 +121,9 @@ def test_folders_that_cannot_be_trained_on_are_refused(capsys):
     assert "val_size asks for 9 images, but there are 8" in refused(capsys, "train", "small", "--data.val_size", "9")
 
 
-@pytest.mark.parametrize("memory_limit", [1000, 0])
-@pytest.mark.parametrize("kind", ["no image", "cut short"])
+@pytest.mark.parametrize(("kind", "memory_limit"), [("no image", 1000), ("cut short", 0)])
 def test_a_bad_file_is_named_or_skipped_and_recorded(capsys, kind, memory_limit):
-    """A file cut short behind its header shows only when it is decoded: in memory at once, else in a worker."""
+    """A file cut short behind its header shows only when it is decoded, which files beyond memory are when used."""
     draw("pets", cat=12, dog=12)
     bad = Path("pets/dog/7.png")
     bad.write_bytes(b"hello" if kind == "no image" else bad.read_bytes()[:-60])
@@ -252,6 +251,9 @@ def test_a_damaged_run_is_not_gone_on_with(capsys):
     assert main(["train", "--resume", "run"]) == 2
     assert "the data of run have changed" in capsys.readouterr().err
     Path("pets/cat/other.png").rename("pets/cat/0.png")
+    Path("run/resume/state.safetensors").rename("kept")
+    assert main(["train", "--resume", "run"]) == 2
+    assert "run has no checkpoint: it was killed before its first one" in capsys.readouterr().err
     for path, words in {
         "run/resume/state.safetensors": "is not a checkpoint or is damaged",
         "run/record.json": "run/record.json is damaged",
@@ -295,7 +297,7 @@ def test_a_signal_saves_and_the_command_that_is_said_finishes_the_run(number, co
     """Ctrl-C goes, as a terminal sends it, to the processes that decode images too; SIGTERM to the one named."""
     draw("pets", cat=30, dog=30)
     command = ["train", "pets", "--out", "my run", "--data.memory_limit=0", "--workers=1", "--schedule.batch_size=16"]
-    command += ["--schedule.inner_steps=80", "--schedule.warmup=5", "--schedule.outer_every=20"]
+    command += ["--schedule.inner_steps=60", "--schedule.warmup=5", "--schedule.outer_every=20"]
     process = subprocess.Popen(
         [sys.executable, "-m", "augnet", *command],
         stdout=subprocess.PIPE,
@@ -320,7 +322,7 @@ def test_a_signal_saves_and_the_command_that_is_said_finishes_the_run(number, co
     assert not Run("my run").finished
     assert main(arguments) == 0
     assert Run("my run").finished
-    assert Run("my run").metrics[-1]["step"] == 80
+    assert Run("my run").metrics[-1]["step"] == 60
 
 
 def learned(capsys, *arguments):

@@ -57,9 +57,8 @@ MEMBERS = [kind for family in FAMILIES.values() for kind in family() if kind is 
 
 @pytest.mark.parametrize("kind", MEMBERS, ids=lambda kind: kind.__name__)
 def test_every_member_of_every_family_comes_back_from_yaml(kind, tmp_path):
-    for member in (made(kind), changed(made(kind))):
-        recipe = recipe_with(member)
-        assert again(recipe, tmp_path) == recipe
+    recipe = recipe_with(changed(made(kind)))
+    assert again(recipe, tmp_path) == recipe
 
 
 def test_the_families_are_complete():
@@ -161,6 +160,7 @@ def test_a_member_named_on_the_command_line_starts_from_its_own_defaults():
         ("inner: {optimiser: lion}", "inner.optimiser should be 'sgd' or 'adamw', found 'lion'"),
         ("inner: {learning_rate: fast}", "inner.learning_rate should be a number or null, found 'fast'"),
         ("outer: {betas: [0.9, 1.0]}", r"betas must lie in \[0, 1\)"),
+        ("outer: {difference_step: 0}", "difference_step must be above 0, found 0"),
         ("outer: {precondition: optimiser}", "set inner.optimiser to 'adamw'"),
         ("classifier: {name: resnet81}", "timm has no model 'resnet81'; did you mean 'resnet18'"),
         ("classifier: {name: qqqqqqq}", r"`timm.list_models\(\)` lists the names"),

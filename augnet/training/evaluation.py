@@ -64,14 +64,15 @@ def agreement(
 
 
 def fitted_log_temperature(logits: Float[Tensor, "b classes"], labels: Int64[Tensor, "b"]) -> float:
-    """Give the log of the temperature at which the logits' cross-entropy is least, within (1/20, 20).
+    """Give the log of the temperature at which the logits' cross-entropy is least, within (1/2, 20).
 
     One dimension, convex in the inverse temperature β (Guo et al. 2017): bisection on the sign of the slope, which is
-    the mean of E_softmax(βz)[z] − z_label.
+    the mean of E_softmax(βz)[z] − z_label. The lower limit is for logits that separate their classes: the best temperature
+    would be 0, and the loss with all its gradients would vanish.
     """
     z = logits.detach().double()
     target = z.gather(1, labels[:, None]).mean()
-    low, high = -math.log(20.0), math.log(20.0)
+    low, high = -math.log(20.0), math.log(2.0)
     for _ in range(20):
         middle = (low + high) / 2
         slope = ((z * math.exp(middle)).softmax(dim=-1) * z).sum(dim=-1).mean() - target

@@ -192,6 +192,7 @@ class RunFolder:
         """Put a trainer into the state of the last checkpoint.
 
         Raises:
+            FileNotFoundError: if there is no checkpoint.
             ValueError: if the data or the settings are not those of the checkpoint.
         """
         kept, found = Run(self.path).record.get("data_fingerprint", "missing"), trainer.splits.fingerprint
@@ -200,7 +201,12 @@ class RunFolder:
                 f"the data of {self.path} have changed (fingerprint {kept[:12]} then, {found[:12]} now); "
                 "start a new run"
             )
-        state = checkpoint.read(self.path / "resume" / "state.safetensors")
+        stored = self.path / "resume" / "state.safetensors"
+        if not stored.is_file():
+            raise FileNotFoundError(
+                f"{self.path} has no checkpoint: it was killed before its first one; remove the folder and begin anew"
+            )
+        state = checkpoint.read(stored)
         try:
             trainer.load_state(state)
         except (KeyError, RuntimeError) as error:

@@ -89,9 +89,7 @@ def main() -> None:
     parser.add_argument("--verbose", action="store_true")
     options, settings = parser.parse_known_args()
     torch.set_num_threads(1)
-    source = dataclasses.replace(
-        source_from(options.data), train_size=options.train, val_size=options.val
-    )
+    source = dataclasses.replace(source_from(options.data), train_size=options.train, val_size=options.val)
     for seed in options.seeds:
         recipe = dataclasses.replace(Recipe.parse([*settings, "--seed", str(seed), "--device", "cpu"]), data=source)
         trainer = IFTTrainer(recipe)

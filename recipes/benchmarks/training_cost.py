@@ -2,10 +2,10 @@
 
     python recipes/benchmarks/training_cost.py [--size 32] [--model small] [settings such as --schedule.outer_every 5]
 
-Everything is measured side by side in one process and one thread, in turns, so that a noisy machine is equally noisy to all;
-medians. The training ratio compares one whole period of the schedule (outer_every steps, one of them an outer step) with as
-many steps under a fixed policy: TrivialAugmentWide image by image, as a loader would apply it, and no augmentation
-at all. Peak memory is what the profiler saw allocated beyond the start of a step.
+Everything is measured side by side in one process and one thread, in turns, so that a noisy machine is equally noisy to
+all; medians. The training ratio compares one whole period of the schedule (outer_every steps, one of them outer)
+with as many steps under a fixed policy: TrivialAugmentWide image by image, as a loader would apply it, and no
+augmentation at all. Peak memory is what the profiler saw allocated beyond the start of a step.
 """
 
 import argparse
