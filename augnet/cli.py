@@ -18,10 +18,12 @@ from pathlib import Path
 from jsonargparse import DefaultHelpFormatter
 from tqdm import tqdm
 
+from augnet.augmenter import in_words
 from augnet.data import source_from
 from augnet.recipe import Recipe, as_plain, settings_parser
 from augnet.training import IFTTrainer, Progress, Run, TrainingDiverged
 
+RESIDUAL = "a residual without transforms"
 USAGE = """usage: augnet [-h] {train} ...
 
 Learn an image augmentation from the validation loss.
@@ -200,13 +202,9 @@ def _bar(trainer: IFTTrainer) -> Iterator[Callable[[Progress], None]]:
             for warning in progress.warnings:
                 bar.write(f"warning: {warning}")
             if lines % 10 == 0:
-                bar.write(f"step {progress.step:,} of {total:,} · {_words([item.words for item in progress.learned])}")
+                bar.write(f"step {progress.step:,} of {total:,} · {in_words(progress.learned) or RESIDUAL}")
 
         yield report
-
-
-def _words(learned: list[str]) -> str:
-    return ", ".join(learned) or "a residual without transforms"
 
 
 @contextlib.contextmanager
@@ -256,7 +254,7 @@ def _finished(run: Run) -> int:
     seconds = sum(record["seconds"].values())
     share = record["share_of_learning_to_augment"]
     print(f"accuracy    validation {record['validation_accuracy']:.1%}{test}")
-    print(f"learned     {_words(record['learned'])}")
+    print(f"learned     {record['in_words'] or RESIDUAL}")
     print(f"cost        {seconds:,.0f} s, of which learning the augmenter took {share:.0%}")
     print(f"run folder  {run.path}")
     print(f'next        python -c "import augnet; print(augnet.Run({str(run.path)!r}).augmenter())"')

@@ -114,7 +114,7 @@ class OuterConfig:
         watch: share of the validation images that is kept from the hypergradient and watched for overfitting.
     """
 
-    learning_rate: float = 3e-3
+    learning_rate: float = 2e-3
     betas: tuple[float, float] = (0.9, 0.99)
     second_derivative: Literal["differences", "exact"] = "differences"
     difference_step: float = 0.01
@@ -162,7 +162,7 @@ class Recipe:
     data: DataSource | None = field(default_factory=Digits)
     classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
     augmenter: AugmenterConfig = field(default_factory=AugmenterConfig)
-    inverse_hessian: InverseHessian = field(default_factory=lambda: Neumann(steps=1))
+    inverse_hessian: InverseHessian = field(default_factory=lambda: Neumann(steps=1, alarm=3.0))
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     inner: InnerConfig = field(default_factory=InnerConfig)
     outer: OuterConfig = field(default_factory=OuterConfig)

@@ -2,7 +2,7 @@
 
 from augnet.augmenter.augmenter import Augmenter, AugmenterConfig, default_transforms
 from augnet.augmenter.file import load
-from augnet.augmenter.policy import Learned, Policy, summarise
+from augnet.augmenter.policy import Learned, Policy, in_words, summarise
 from augnet.augmenter.unet import UNet
 
-__all__ = ["Augmenter", "AugmenterConfig", "Learned", "Policy", "UNet", "default_transforms", "load", "summarise"]
+__all__ = ["Augmenter", "AugmenterConfig", "Learned", "Policy", "UNet", "default_transforms", "in_words", "load", "summarise"]

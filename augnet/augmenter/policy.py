@@ -120,6 +120,12 @@ class Learned(NamedTuple):
     probability: float
 
     @property
+    def use(self) -> float:
+        """How much it is used: the share of the limit that it reaches, times how often; for a choice, how often."""
+        reach = 1.0 if self.transform.choice else (abs(self.centre) + self.spread) / self.transform.limit
+        return self.probability * min(1.0, reach)
+
+    @property
     def words(self) -> str:
         """Say it as a person would, such as "rotation ±14°"."""
         label, unit = self.transform.label, self.transform.unit
@@ -134,6 +140,13 @@ class Learned(NamedTuple):
         if abs(self.centre) < self.spread / 4:
             return f"{label} ±{self.spread:.2g}{unit}{often}"
         return f"{label} {low:+.2g} to {high:+.2g}{unit}{often}"
+
+
+def in_words(learned: Sequence[Learned], most: int = 6) -> str:
+    """Say what a policy does, the most used transforms first and at most so many of them one by one."""
+    ordered = sorted(learned, key=lambda item: item.use, reverse=True)
+    rest = ", ".join(item.transform.label for item in ordered[most:])
+    return ", ".join(item.words for item in ordered[:most]) + (f"; less of {rest}" if rest else "")
 
 
 def summarise(policy: Policy, transforms: Sequence[DifferentiableTransform]) -> list[Learned]:

@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
-from augnet.augmenter import Augmenter, load
+from augnet.augmenter import Augmenter, in_words, load
 from augnet.augmenter.file import to_bytes
 from augnet.classifier import Classifier
 from augnet.data import Pair
@@ -242,6 +242,7 @@ class RunFolder:
         record["seconds"] = trainer.seconds
         record["share_of_learning_to_augment"] = trainer.share_of_learning()
         record["learned"] = [item.words for item in trainer.learned()]
+        record["in_words"] = in_words(trainer.learned())
         self._write_record(record)
 
     def add_row(self, progress: Progress) -> None:

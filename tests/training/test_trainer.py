@@ -319,4 +319,4 @@ def test_the_noise_meter_tells_signal_from_noise(signal_share, noise_share):
 
 
 def test_neumann_is_the_default_and_is_warm():
-    assert Recipe().inverse_hessian == Neumann(steps=1)
+    assert Recipe().inverse_hessian == Neumann(steps=1, alarm=3.0)
