@@ -97,7 +97,7 @@ def test_a_setting_that_yaml_cannot_hold_is_refused(tmp_path):
 
 def test_the_defaults_are_those_of_the_command_line():
     assert Recipe.parse([]) == Recipe()
-    assert (Recipe().data, Recipe().inverse_hessian) == (Digits(), Neumann(steps=1))
+    assert (Recipe().data, Recipe().inverse_hessian) == (Digits(), Neumann(steps=1, alarm=3.0))
     assert Recipe().schedule.inner_steps == 1500
 
 
@@ -112,12 +112,20 @@ def test_later_settings_win(tmp_path):
 @pytest.mark.parametrize(
     ("text", "data", "inverse"),
     [
-        ("data: {class_path: Folder, init_args: {root: a}}", Folder(root="a"), Neumann(steps=1)),
-        ("data: {class_path: Torchvision, init_args: {name: svhn}}", Torchvision(name="svhn"), Neumann(steps=1)),
+        ("data: {class_path: Folder, init_args: {root: a}}", Folder(root="a"), Neumann(steps=1, alarm=3.0)),
+        (
+            "data: {class_path: Torchvision, init_args: {name: svhn}}",
+            Torchvision(name="svhn"),
+            Neumann(steps=1, alarm=3.0),
+        ),
         ("inverse_hessian: ConjugateGradient", Digits(), ConjugateGradient()),
         ("inverse_hessian: {class_path: Identity}\ndata: null", None, Identity()),
-        ("inverse_hessian: {class_path: Neumann, init_args: {damping: 0.5}}", Digits(), Neumann(steps=1, damping=0.5)),
-        ("data: {size: 8}", Digits(size=8), Neumann(steps=1)),
+        (
+            "inverse_hessian: {class_path: Neumann, init_args: {damping: 0.5}}",
+            Digits(),
+            Neumann(steps=1, damping=0.5, alarm=3.0),
+        ),
+        ("data: {size: 8}", Digits(size=8), Neumann(steps=1, alarm=3.0)),
     ],
 )
 def test_a_member_takes_over_nothing_from_the_one_that_it_replaces(tmp_path, text, data, inverse):

@@ -5,4 +5,6 @@ from augnet.augmenter.file import load
 from augnet.augmenter.policy import Learned, Policy, in_words, summarise
 from augnet.augmenter.unet import UNet
 
-__all__ = ["Augmenter", "AugmenterConfig", "Learned", "Policy", "UNet", "default_transforms", "in_words", "load", "summarise"]
+__all__ = [
+    "Augmenter", "AugmenterConfig", "Learned", "Policy", "UNet", "default_transforms", "in_words", "load", "summarise",
+]  # fmt: skip

@@ -67,8 +67,8 @@ def fitted_log_temperature(logits: Float[Tensor, "b classes"], labels: Int64[Ten
     """Give the log of the temperature at which the logits' cross-entropy is least, within (1/2, 20).
 
     One dimension, convex in the inverse temperature β (Guo et al. 2017): bisection on the sign of the slope, which is
-    the mean of E_softmax(βz)[z] − z_label. The lower limit is for logits that separate their classes: the best temperature
-    would be 0, and the loss with all its gradients would vanish.
+    the mean of E_softmax(βz)[z] − z_label. The lower limit is for logits that separate their classes: the best
+    temperature would be 0, and the loss with all its gradients would vanish.
     """
     z = logits.detach().double()
     target = z.gather(1, labels[:, None]).mean()
