@@ -155,7 +155,8 @@ def _begin(own: dict[str, str], settings: list[str]) -> IFTTrainer:
 
 def _free_folder(data: str) -> Path:
     """Name a run folder after the data, with a number where it is taken."""
-    path = Path(data)
+    # Resolved, so that "." and ".." have names.
+    path = Path(data).expanduser().resolve()
     name = (path.parent.name or path.stem) if path.stem == "train" else path.stem or "run"
     for number in range(1, 10_000):
         folder = Path("runs") / (name if number == 1 else f"{name}-{number}")

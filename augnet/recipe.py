@@ -41,9 +41,10 @@ class ScheduleConfig:
     val_batch_size: int = 64
 
     def __post_init__(self) -> None:
-        for name in ("inner_steps", "outer_every", "batch_size", "val_batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}")
+        # A single image has no batch statistics.
+        for name, least in (("inner_steps", 1), ("outer_every", 1), ("batch_size", 2), ("val_batch_size", 2)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, found {getattr(self, name)}")
         if not 0 <= self.warmup < self.inner_steps:
             raise ValueError(
                 f"warmup ({self.warmup}) must be below inner_steps ({self.inner_steps}), "
@@ -98,7 +99,7 @@ class OuterConfig:
     """How the augmenter is trained: Adam on the hypergradient.
 
     Args:
-        learning_rate: constant over the run.
+        learning_rate: at the start; a cosine takes it to 0, since what is learned last is mostly noise.
         betas: of Adam's averages; the first one averages out the noise of the hypergradient.
         second_derivative: `differences` of gradients, at half the time and a third of the memory of `exact` double
             backward passes; what they miss is far below the noise of a batch (see `DifferenceProducts`).
@@ -108,13 +109,14 @@ class OuterConfig:
         project: take the component along the training gradient out of the inverse product (see `hypergradient`).
         temperature: measure the validation loss at a fitted softmax temperature, so that augmentation is not
             rewarded for curing overconfidence.
-        spread_reward: nats per unit of mean log spread, against collapse to no augmentation; 0 is off.
+        spread_reward: nats per unit of the mean log of spread times probability, against collapse to no augmentation;
+            0 is off.
         label_safety: nats of validation loss that one nat of disagreement is worth, between an averaged classifier's
             view of an image before and after augmentation (TeachAugment, Suzuki 2022); 0 is off.
         watch: share of the validation images that is kept from the hypergradient and watched for overfitting.
     """
 
-    learning_rate: float = 2e-3
+    learning_rate: float = 5e-3
     betas: tuple[float, float] = (0.9, 0.99)
     second_derivative: Literal["differences", "exact"] = "differences"
     difference_step: float = 0.01
@@ -162,6 +164,7 @@ class Recipe:
     data: DataSource | None = field(default_factory=Digits)
     classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
     augmenter: AugmenterConfig = field(default_factory=AugmenterConfig)
+    # A product that is off by three times its right side has more noise than news: starting anew costs nothing.
     inverse_hessian: InverseHessian = field(default_factory=lambda: Neumann(steps=1, alarm=3.0))
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     inner: InnerConfig = field(default_factory=InnerConfig)
@@ -216,7 +219,7 @@ class Recipe:
     def parse(cls, arguments: Sequence[str]) -> "Recipe":
         """Read settings written as on the command line: `--recipe FILE`, `--schedule.inner_steps 500`.
 
-        A member of a family starts from its own defaults, whatever member stands there by default.
+        A member of a family other than the default one starts from its own defaults.
 
         Raises:
             FileNotFoundError: if there is no such recipe.

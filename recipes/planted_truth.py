@@ -2,12 +2,12 @@
 
     python recipes/planted_truth.py --plant rotation mirror brightness --seeds 0 1 2
 
-Training digits are left as they are. Validation digits are the same digits, turned by up to ±30°, mirrored with probability
-0.5, or made brighter and darker by up to ±0.4 of full scale. So the augmentation that the validation loss wants is known,
-and no other one is worth anything: there is nothing to generalise to. All
-other transforms of the default augmenter are there too, and should end small. A transform of spread s that is applied
-with probability p has the standard deviation of one of spread s √p that always is: that is compared with the truth.
-"Use" is the reach, as a share of the limit, times how often. About two minutes per run on one core.
+Training digits are left as they are. Validation digits are the same digits, turned by up to ±30°, mirrored with
+probability 0.5, or made brighter and darker by up to ±0.4 of full scale. So the augmentation that the validation loss
+wants is known, and nothing else is worth much: there is nothing to generalise to. All other transforms of the default
+augmenter are there too, and should end small. A transform of spread s that is applied with probability p has the
+standard deviation of one of spread s √p that always is: that is compared with the truth. "Use" is the reach, as a share
+of the limit, times how often. About two minutes per run on one core.
 """
 
 import argparse

@@ -375,3 +375,10 @@ def test_help_names_the_verbs_and_every_setting(capsys):
     assert "classifier updates in all" in page
     assert main(["trian"]) == 2
     assert capsys.readouterr().err == "augnet: no verb 'trian'; there is train\n"
+
+
+@pytest.mark.parametrize("data", [".", "..", "images/..", "/"])
+def test_a_run_folder_is_always_below_runs(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = cli._free_folder(data)
+    assert folder.resolve().parent == (tmp_path / "runs").resolve()

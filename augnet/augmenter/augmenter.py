@@ -97,6 +97,8 @@ class Augmenter(nn.Module):
             f"{type(t).__name__} is left out: it needs red, green and blue, and these images have {channels} channel(s)"
             for t in left_out
         ]
+        if not self.transforms and config.residual_limit == 0:
+            raise ValueError(f"nothing is left for the augmenter to do: {'; '.join(self.left_out)}")
         outputs = channels if config.residual_limit > 0 else 0
         self.unet = UNet(
             inputs=channels + config.noise_channels, outputs=outputs, depth=config.depth, width=config.width
@@ -118,7 +120,7 @@ class Augmenter(nn.Module):
         """Draw noise, uniform on (-1, 1), for `count` images.
 
         Draws are antithetic: the second half is the first with its sign turned, so that over a batch every centre
-        is balanced and every choice is made as often as its probability says.
+        is balanced and choices of probability one half are made just as often as not.
         """
         like = next(self.parameters())
         half = torch.rand(

@@ -133,7 +133,8 @@ class Learned(NamedTuple):
             return f"{label} p {self.probability:.2f}"
         often = f" p {self.probability:.2f}" if self.probability < 1 else ""
         unit = "°" if unit == "degrees" else f" {unit}" if unit else ""
-        low, high = self.centre - self.spread, self.centre + self.spread
+        limit = self.transform.limit
+        low, high = (max(-limit, min(limit, end)) for end in (self.centre - self.spread, self.centre + self.spread))
         if not self.transform.signed:
             low, high = (0.0, max(abs(low), abs(high))) if low * high <= 0 else sorted((abs(low), abs(high)))
             return f"{label} {low:.2g} to {high:.2g}{unit}{often}"

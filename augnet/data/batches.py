@@ -3,8 +3,10 @@
 Batch number t is a function of (seed, t) alone, so a run that stopped resumes with the step number and nothing else.
 """
 
+import random
 import signal
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import count
 
 import numpy as np
@@ -77,7 +79,26 @@ class _Batched(Dataset):
         self.images = images
 
     def __getitem__(self, indices: Int64[Tensor, "b"]) -> Batch:
-        return *self.images.batch(indices), indices
+        if self.images.in_memory:
+            return *self.images.batch(indices), indices
+        with _randomness_of(indices):
+            return *self.images.batch(indices), indices
+
+
+@contextmanager
+def _randomness_of(indices: Int64[Tensor, "b"]) -> Iterator[None]:
+    """Draw the same random numbers for the same batch, in whatever process: a user's set may have random transforms."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    seed = int(np.random.SeedSequence(indices.tolist()).generate_state(1)[0])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002
 
 
 class _Answered(Dataset):

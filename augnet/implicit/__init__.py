@@ -14,6 +14,7 @@ from augnet.implicit.curvature import (
     optimiser_diagonal,
     twice_differentiable,
     unflatten,
+    zeros_for_unused,
 )
 from augnet.implicit.hypergradient import Hypergradient, hypergradient, hypergradient_by_differences
 from augnet.implicit.inverse import ConjugateGradient, Exact, Identity, InverseHessian, Neumann, Nystrom, Solution
@@ -42,4 +43,5 @@ __all__ = [
     "twice_differentiable",
     "unflatten",
     "unrolled_hypergradient",
+    "zeros_for_unused",
 ]

@@ -248,10 +248,7 @@ def twice_differentiable(
                 raise RuntimeError("autograd's second derivative is not that of its first")
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
-        return (
-            f"the model has no second derivative ({reason}); switch fused attention off, choose a model of twice "
-            "differentiable layers, or take finite differences of gradients"
-        )
+        return f"the model has no second derivative ({reason})"
     return None
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 State = Any  # dicts with str or int keys, lists, tuples, tensors, strings, numbers, booleans, None
 
 
-def write(state: State, path: Path, header: dict[str, str] | None = None) -> None:
+def write(state: State, path: Path) -> None:
     """Write a nested state, replacing what was at `path` only when all of it is on disk.
 
     Raises:
@@ -28,7 +28,7 @@ def write(state: State, path: Path, header: dict[str, str] | None = None) -> Non
     """
     tensors: dict[str, Tensor] = {}
     structure = json.dumps(_strip(state, tensors))
-    write_bytes(save(tensors, {**(header or {}), "structure": structure}), path)
+    write_bytes(save(tensors, {"structure": structure}), path)
 
 
 def write_bytes(content: bytes, path: Path) -> None:

@@ -31,12 +31,12 @@ class Score(NamedTuple):
 
 
 @torch.no_grad()
-def score(classifier: nn.Module, images: LabelledImages, device: torch.device) -> Score:
+def score(classifier: nn.Module, images: LabelledImages, device: torch.device, workers: int = 0) -> Score:
     """Score a classifier, in evaluation mode, on images as they are."""
     training = classifier.training
     classifier.eval()
     losses, right = [], 0
-    for batch, labels, _ in all_batches(images, BATCH):
+    for batch, labels, _ in all_batches(images, BATCH, workers):
         logits = classifier(batch.to(device, memory_format=torch.channels_last))
         labels = labels.to(device)
         losses.append(F.cross_entropy(logits, labels, reduction="none"))

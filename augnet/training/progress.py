@@ -13,6 +13,8 @@ from augnet.training.evaluation import agreement, score
 
 # Images whose policy and agreement are looked at for a report.
 SAMPLE = 128
+# Images of each part of the validation set that are scored for a report.
+LOOKED_AT = 512
 
 
 class Progress(NamedTuple):
@@ -47,9 +49,8 @@ class Progress(NamedTuple):
         row: dict[str, float] = {n: v for n, v in self._asdict().items() if n not in ("learned", "warnings")}
         for item in self.learned:
             name = type(item.transform).__name__
-            if item.transform.choice:
-                row[f"{name}.probability"] = item.probability
-            else:
+            row[f"{name}.probability"] = item.probability
+            if not item.transform.choice:
                 row |= {f"{name}.centre": item.centre, f"{name}.spread": item.spread}
         return row
 
@@ -62,6 +63,7 @@ class Watch:
         share: of the validation images to keep from learning.
         seed: decides which.
         device: where the classifier is.
+        workers: processes that decode images that do not fit into memory.
 
     Attributes:
         val: the validation images that the augmenter learns from.
@@ -69,21 +71,28 @@ class Watch:
 
     sample: tuple[Float[Tensor, "b c h w"], Int64[Tensor, "b"]]
 
-    def __init__(self, splits: Splits, share: float, seed: int, device: torch.device) -> None:
-        self.device = device
-        order = torch.randperm(len(splits.val), generator=torch.Generator().manual_seed(seed))
-        kept = min(round(share * len(order)), len(order) - 2)
-        self.val: LabelledImages = splits.val.take(order[max(0, kept) :].sort().values)
-        # With fewer than two images kept, both parts are the same and overfitting cannot be seen.
-        few = order[max(0, kept) :][: kept if kept > 1 else SAMPLE]
+    def __init__(self, splits: Splits, share: float, seed: int, device: torch.device, workers: int) -> None:
+        self.device, self.workers = device, workers
+        generator = torch.Generator().manual_seed(seed)
+        groups = torch.arange(len(splits.val)) if splits.val.groups is None else splits.val.groups
+        names = groups.unique()
+        names = names[torch.randperm(len(names), generator=generator)]
+        # Whole groups, or the part that is kept would hold near-copies of the part that is used.
+        is_kept = torch.isin(groups, names[: round(share * len(names))])
+        kept, used = is_kept.nonzero()[:, 0], (~is_kept).nonzero()[:, 0]
+        if len(kept) < 2 or len(used) < 2:
+            # Both parts are then the same, and overfitting cannot be seen.
+            kept = used = torch.arange(len(splits.val))
+        self.val: LabelledImages = splits.val.take(used)
+        few = used[torch.randperm(len(used), generator=generator)][: min(len(kept), LOOKED_AT)]
         self.used = splits.val.take(few)
-        self.kept = splits.val.take(order[:kept]) if kept > 1 else self.used
+        self.kept = splits.val.take(kept[:LOOKED_AT])
         images, labels, _ = next(batches(splits.train, SAMPLE, seed))
         self.sample = images.to(device, memory_format=torch.channels_last), labels.to(device)
 
     def losses(self, classifier: nn.Module) -> tuple[float, float]:
         """Return the loss on the kept part, and by how many standard errors it exceeds that on a used part."""
-        kept, used = score(classifier, self.kept, self.device), score(classifier, self.used, self.device)
+        kept, used = (score(classifier, part, self.device, self.workers) for part in (self.kept, self.used))
         spread = math.hypot(kept.standard_error, used.standard_error)
         return kept.loss, (kept.loss - used.loss) / spread if spread > 0 else 0.0
 

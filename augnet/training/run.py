@@ -11,6 +11,7 @@ resume/                the last checkpoint
 import csv
 import importlib.metadata
 import json
+import os
 import platform
 import shutil
 from dataclasses import replace
@@ -120,6 +121,8 @@ class RunFolder:
         Raises:
             FileExistsError: if there is something at `path` already.
         """
+        # Without "..", which could name the working directory once its parents have been made.
+        path = Path(os.path.abspath(path))
         cls.refuse_existing(path)
         (path / "resume").mkdir(parents=True)
         try:
@@ -138,7 +141,8 @@ class RunFolder:
         """Raise FileExistsError if there is something at `path`."""
         if path.exists():
             raise FileExistsError(
-                f"{path} exists and is never overwritten; give another --out, or go on with it by --resume {path}"
+                f"{path} exists and is never overwritten; give another --out"
+                + (f", or go on with it by --resume {path}" if (path / "recipe.yaml").exists() else "")
             )
 
     def discard(self) -> None:
@@ -149,11 +153,7 @@ class RunFolder:
         recipe, splits = trainer.recipe, trainer.splits
         self._write_record(
             {
-                "augnet": importlib.metadata.version("augnet"),
-                "python": platform.python_version(),
-                "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
-                "device": str(trainer.device),
-                "threads": torch.get_num_threads(),
+                **self._circumstances(trainer),
                 "seed": recipe.seed,
                 "data_fingerprint": splits.fingerprint,
                 "images": {"train": len(splits.train), "validation": len(splits.val), "test": len(splits.test or ())},
@@ -166,6 +166,16 @@ class RunFolder:
                 "notes": trainer.notes,
             }
         )
+
+    def _circumstances(self, trainer: "IFTTrainer") -> dict[str, Any]:
+        """What else than the recipe and the data decides the last bit of a weight."""
+        return {
+            "augnet": importlib.metadata.version("augnet"),
+            "python": platform.python_version(),
+            "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+            "device": str(trainer.device),
+            "threads": torch.get_num_threads(),
+        }
 
     def recipe(self, given: Recipe | None) -> Recipe:
         """Return the run's recipe, with data sets from Python put back.
@@ -210,12 +220,24 @@ class RunFolder:
         try:
             trainer.load_state(state)
         except (KeyError, RuntimeError) as error:
-            raise ValueError(f"the checkpoint of {self.path} does not fit its recipe: {error}") from error
+            reason = str(error).splitlines()[0]
+            raise ValueError(
+                f"the checkpoint of {self.path} is not of this classifier ({reason}); was it trained with a module of "
+                "your own? hand that over as classifier="
+            ) from error
+        record, now = Run(self.path).record, self._circumstances(trainer)
+        changed = [name for name, value in now.items() if record.get(name) != value]
+        if changed:
+            trainer.notes.append(f"not bit for bit the same run: {', '.join(changed)} changed since it was begun")
+        if self.tensorboard is not None:
+            self.tensorboard = _tensorboard(self.path, trainer.step + 1)
         self._cut_metrics(trainer.step)
 
     def save(self, trainer: "IFTTrainer") -> None:
-        """Write a checkpoint, the augmenter and the classifier as they are."""
-        checkpoint.write(trainer.state(), self.path / "resume" / "state.safetensors")
+        """Write the augmenter, the classifier and a checkpoint as they are.
+
+        The checkpoint comes last: a run killed in between goes on from the one before, and writes all of them again.
+        """
         learned = trainer.learned()
         about = {
             "classes": list(trainer.splits.classes),
@@ -231,12 +253,15 @@ class RunFolder:
             for name, tensor in trainer.classifier.state_dict().items()
         }
         checkpoint.write_bytes(save(weights), self.path / "classifier.safetensors")
+        checkpoint.write(trainer.state(), self.path / "resume" / "state.safetensors")
 
     def finish(self, trainer: "IFTTrainer") -> None:
         """Score the classifier on the validation and the test images, and complete the record."""
         record = Run(self.path).record
         for name, images in (("validation", trainer.splits.val), ("test", trainer.splits.test)):
-            found = None if images is None else score(trainer.classifier, images, trainer.device)
+            found = (
+                None if images is None else score(trainer.classifier, images, trainer.device, trainer.recipe.workers)
+            )
             record[f"{name}_accuracy"] = found and found.accuracy
             record[f"{name}_loss"] = found and found.loss
         record["seconds"] = trainer.seconds
@@ -278,9 +303,9 @@ class RunFolder:
         checkpoint.write_bytes(json.dumps(record, indent=2).encode(), self.path / "record.json")
 
 
-def _tensorboard(path: Path) -> Any:
+def _tensorboard(path: Path, first_step: int | None = None) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise ValueError("tensorboard is set but not installed; run: pip install 'augnet[tracking]'") from error
-    return SummaryWriter(str(path / "tensorboard"))
+    return SummaryWriter(str(path / "tensorboard"), purge_step=first_step)

@@ -7,7 +7,6 @@ run that was killed and resumed ends in the same weights, bit for bit, as one th
 """
 
 import contextlib
-import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,26 +23,25 @@ from augnet.augmenter import Augmenter, Learned
 from augnet.classifier import Classifier, make_twice_differentiable, running_statistics_kept
 from augnet.data import batches
 from augnet.implicit import (
-    Hypergradient,
     Solution,
     hypergradient,
     hypergradient_by_differences,
     optimiser_diagonal,
-    twice_differentiable,
+    zeros_for_unused,
 )
 from augnet.recipe import Recipe
 from augnet.training.alarms import Alarms
 from augnet.training.device import device_named
-from augnet.training.evaluation import NoiseMeter, fitted_log_temperature
+from augnet.training.evaluation import NoiseMeter
 from augnet.training.optimisers import cosine, inner_optimiser, outer_optimiser
 from augnet.training.progress import Progress, Watch
 from augnet.training.run import Run, RunFolder
+from augnet.training.second_derivative import why_not_twice
 from augnet.training.teacher import Teacher
+from augnet.training.validation import ValidationLoss
 
 # Non-finite steps in a row after which a training gives up.
 PATIENCE = 5
-# Of the fitted temperature: over about 10 augmenter updates.
-MEMORY = 0.9
 REPORTS = 50
 
 
@@ -92,17 +90,21 @@ class IFTTrainer:
         # Convolutions on channels-last images took 0.6 to 0.9 of the time on CPU (recipes/benchmarks/training_cost.py).
         self.classifier.to(self.device).to(memory_format=torch.channels_last)
         self.weights = [w for w in self.classifier.parameters() if w.requires_grad]
+        if not self.weights:
+            raise ValueError("the classifier has no weight to train; set requires_grad on those that it should learn")
         self.inner = inner_optimiser(self.classifier, recipe.inner, recipe.classifier.pretrained and not own)
         self.outer = outer_optimiser(self.augmenter.parameters(), recipe.outer)
         self.teacher = Teacher(self.classifier) if recipe.outer.label_safety else None
-        self.watch = Watch(splits, recipe.outer.watch, self._seed("watch"), self.device)
+        self.watch = Watch(splits, recipe.outer.watch, self._seed("watch"), self.device, recipe.workers)
         self.by_differences = self._no_double_backward()
         self.alarms = Alarms()
         self.step = 0
         self.solution: Solution | None = None
-        self.log_temperature = 0.0
+        self.validation_loss = ValidationLoss(recipe.outer.temperature)
         self.noise = NoiseMeter()
         self.skipped = 0
+        self.losses: list[float] = []  # since the last report
+        self.last_validation_loss = math.nan
         self.seconds = {"inner": 0.0, "outer": 0.0}
         self._stopping = False
         self.folder = None if out is None else RunFolder.make(Path(out), recipe, self)
@@ -132,7 +134,7 @@ class IFTTrainer:
         """Train to the end, or until `stop` is called.
 
         Args:
-            report: called about 50 times with what is known.
+            report: called 50 to 100 times with what is known.
 
         Returns:
             The run; None where the trainer keeps nothing on disk.
@@ -143,8 +145,8 @@ class IFTTrainer:
         schedule, total = self.recipe.schedule, self.recipe.schedule.inner_steps
         every = max(1, total // REPORTS)
         train, val = self._streams()
-        losses: list[float] = []
-        validation_loss, found, bad, since = math.nan, None, 0, time.perf_counter()
+        bad, images_seen, since = 0, 0, time.perf_counter()
+        self._stopping = False
         # A killed run leaves a first checkpoint however early it died.
         if self.folder and self.step == 0:
             self.folder.save(self)
@@ -154,32 +156,38 @@ class IFTTrainer:
             batch = self._to_device(images, labels)
             outer = schedule.is_outer(self.step)
             self._prepare_step()
+            buffers = [buffer.clone() for buffer in self.classifier.buffers()]
             if outer:
                 val_images, val_labels, _ = next(val)
-                loss, validation_loss, found = self.outer_step(batch, self._to_device(val_images, val_labels))
+                loss, self.last_validation_loss = self.outer_step(batch, self._to_device(val_images, val_labels))
             else:
                 loss = self.inner_step(batch)
             bad = 0 if math.isfinite(loss) else bad + 1
+            if bad:
+                # A step that is left out leaves no trace in running statistics either.
+                for buffer, kept in zip(self.classifier.buffers(), buffers, strict=True):
+                    buffer.copy_(kept)
             self.skipped += bad > 0
             if bad == PATIENCE:
                 raise TrainingDiverged(self._diverged_sentence())
-            losses += [loss] if bad == 0 else []
+            self.losses += [loss] if bad == 0 else []
             self.step += 1
+            images_seen += len(labels)
             self.seconds["outer" if outer else "inner"] += time.perf_counter() - began
             if self.step % every == 0 or self.step == total:
-                progress = self._progress(losses, validation_loss, found, time.perf_counter() - since)
-                losses, since = [], time.perf_counter()
+                progress = self._progress(images_seen / (time.perf_counter() - since))
+                images_seen, since = 0, time.perf_counter()
+                self.losses.clear()
                 if self.folder:
                     self.folder.add_row(progress)
                 if report:
                     report(progress)
-            if self.folder and bad == 0 and (self.step % self.recipe.checkpoint_every == 0 or self.step == total):
+            if self.folder and self.step % self.recipe.checkpoint_every == 0:
                 self.folder.save(self)
         if self.folder is None:
             return None
-        if self.step < total:
-            self.folder.save(self)
-        else:
+        self.folder.save(self)
+        if self.step == total:
             self.folder.finish(self)
         return Run(self.folder.path)
 
@@ -196,20 +204,21 @@ class IFTTrainer:
         half = self.recipe.inner.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
             loss = self._loss(self.classifier(augmented), labels).mean()
-        self._descend(torch.autograd.grad(loss, self.weights, allow_unused=True), value := loss.item())
-        return value
+        gradient = torch.autograd.grad(loss, self.weights, allow_unused=True)
+        return self._descend(zeros_for_unused(gradient, self.weights), loss.item())
 
-    def outer_step(
-        self, batch: tuple[Tensor, Tensor], val_batch: tuple[Tensor, Tensor]
-    ) -> tuple[float, float, Hypergradient | None]:
+    def outer_step(self, batch: tuple[Tensor, Tensor], val_batch: tuple[Tensor, Tensor]) -> tuple[float, float]:
         """Update the augmenter and, with the training gradient computed on the way, the classifier.
 
         The graph is cut at the augmented images x̂, so nothing of the augmenter is differentiated twice. Each image
         also gets a weight of 1: the hypergradient by it is the image's influence on the validation loss, which
-        teaches the probabilities of choices by their log-probability, without bias (Williams 1992).
+        teaches the probabilities of choices by their log-probability (Williams 1992).
+
+        The validation batch passes in training mode, as the training batch does: with statistics of its own, since the
+        running ones lag behind.
 
         Returns:
-            Training loss, validation loss, and the hypergradient by (x̂, image weights); None if a loss is not finite.
+            Training loss and validation loss; the training loss is nan if the classifier was not updated.
         """
         images, labels = batch
         augmented, policy = self.augmenter.augment(images)
@@ -217,14 +226,18 @@ class IFTTrainer:
         influence = torch.ones(len(images), device=self.device, requires_grad=True)
         self.classifier.train()
         with running_statistics_kept(self.classifier):
-            val_loss, val_value = self._validation_loss(val_batch)
+            val_logits = self.classifier(self._channels_last(val_batch[0])).float()
+        val_loss, val_value = self.validation_loss(val_logits, val_batch[1])
 
         settings: dict[str, Any] = {"start": self.solution, "project": self.recipe.outer.project}
-        if self.recipe.outer.precondition == "optimiser" and self.step > 0:
+        # Before its first step the optimiser holds no moments.
+        if self.recipe.outer.precondition == "optimiser" and self.inner.state:
             settings["diagonal"] = optimiser_diagonal(self.inner, self.weights)
         first: list[Tensor] = []
 
         def training_loss() -> Tensor:
+            # The same dropout in every pass: a difference must be of the weights alone.
+            torch.manual_seed(self._seed("dropout", self.step))
             # Only the first pass is the inner step's own, and moves running statistics.
             with running_statistics_kept(self.classifier) if first else contextlib.nullcontext():
                 outputs = self.classifier(cut)
@@ -243,8 +256,9 @@ class IFTTrainer:
             found = hypergradient(loss, val_loss, self.weights, wanted, solver, outputs=first[1], **settings)
         value = first[0].item()
         if not (math.isfinite(value) and math.isfinite(val_value)):
-            return math.nan, val_value, None
-        self.solution = found.solution
+            return math.nan, val_value
+        # A solution that is not finite must not be the start of the next.
+        self.solution = found.solution if bool(found.solution.next.isfinite().all()) else None
         by_images, by_influence = found.gradients
         if self.teacher is not None:
             cost_by_images, cost = self.teacher.disagreement(self._channels_last(images), cut)
@@ -252,31 +266,35 @@ class IFTTrainer:
             by_images = by_images + weight * cost_by_images
             by_influence = by_influence + weight * cost
         self._descend_hypergradient(augmented, policy, by_images, by_influence)
-        self._descend(found.train_gradient, value)
-        return value, val_value, found
+        return self._descend(found.train_gradient, value), val_value
 
     def _descend_hypergradient(self, augmented: Tensor, policy: Any, by_images: Tensor, by_influence: Tensor) -> None:
         roots, slopes = [augmented], [by_images]
         if policy is not None:
             roots.append(policy.log_probability)
-            # The mean is a baseline: it changes nothing in expectation and takes most of the variance away.
+            # The mean is a baseline: it takes most of the variance away, for a bias of one in so many images.
             slopes.append(by_influence - by_influence.mean())
             if self.recipe.outer.spread_reward:
-                roots.append(policy.spread.log().mean())
+                roots.append((policy.probability * policy.spread).log().mean())
                 slopes.append(torch.tensor(-self.recipe.outer.spread_reward, device=self.device))
         self.outer.zero_grad()
         live = [(r, s) for r, s in zip(roots, slopes, strict=True) if r.requires_grad]
         torch.autograd.backward([root for root, _ in live], [slope for _, slope in live])
         gradient = torch.cat([w.grad.flatten() for w in self.augmenter.parameters() if w.grad is not None])
         if not bool(gradient.isfinite().all()):
+            self.skipped += 1
             return
+        schedule = self.recipe.schedule
+        share = cosine(self.step - schedule.warmup, schedule.inner_steps - schedule.warmup, 0.0)
+        for group in self.outer.param_groups:
+            group["lr"] = share * self.recipe.outer.learning_rate
         self.outer.step()
         self.noise.add(gradient)
 
-    def _descend(self, gradients: Sequence[Tensor | None], loss: float) -> None:
-        """Update the classifier, unless its loss is not finite."""
-        if not math.isfinite(loss):
-            return
+    def _descend(self, gradients: Sequence[Tensor], loss: float) -> float:
+        """Update the classifier and return its loss; if loss or gradient is not finite, do not, and return nan."""
+        if not math.isfinite(loss) or not all(bool(gradient.isfinite().all()) for gradient in gradients):
+            return math.nan
         recipe = self.recipe
         for weight, gradient in zip(self.weights, gradients, strict=True):
             weight.grad = gradient
@@ -289,32 +307,19 @@ class IFTTrainer:
         self.inner.zero_grad()
         if self.teacher is not None:
             self.teacher.follow(self.classifier)
+        return loss
 
     def _loss(self, logits: Float[Tensor, "b classes"], labels: Tensor) -> Float[Tensor, "b"]:
         return F.cross_entropy(
             logits.float(), labels, reduction="none", label_smoothing=self.recipe.inner.label_smoothing
         )
 
-    def _validation_loss(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, float]:
-        """Return the loss to differentiate, at the fitted temperature, and the plain one as a number."""
-        images, labels = batch
-        logits = self.classifier(self._channels_last(images)).float()
-        plain = F.cross_entropy(logits, labels)
-        value = plain.item()
-        if not self.recipe.outer.temperature or not math.isfinite(value):
-            return plain, value
-        keep = MEMORY if self.solution is not None else 0.0
-        self.log_temperature = keep * self.log_temperature + (1 - keep) * fitted_log_temperature(logits, labels)
-        return F.cross_entropy(logits / math.exp(self.log_temperature), labels), value
-
-    def _progress(
-        self, losses: list[float], validation_loss: float, found: Hypergradient | None, seconds: float
-    ) -> Progress:
+    def _progress(self, images_per_second: float) -> Progress:
         learned = self.learned()
         kept_loss, overfitting = self.watch.losses(self.classifier)
         warnings = self.alarms.check(
             self.step,
-            diverged=bool(found and found.solution.diverged),
+            diverged=self.solution is not None and self.solution.diverged,
             noise=self.noise.share,
             outer_steps=self.recipe.schedule.outer_steps_before(self.step),
             learned=learned,
@@ -324,13 +329,13 @@ class IFTTrainer:
         )
         return Progress(
             step=self.step,
-            training_loss=sum(losses) / len(losses) if losses else math.nan,
-            validation_loss=validation_loss,
+            training_loss=sum(self.losses) / len(self.losses) if self.losses else math.nan,
+            validation_loss=self.last_validation_loss,
             watched_loss=kept_loss,
             hypergradient_norm=math.nan if self.noise.last is None else self.noise.last,
             hypergradient_noise=self.noise.share,
             residual=math.nan if self.solution is None else float(self.solution.residual),
-            images_per_second=len(losses) * self.recipe.schedule.batch_size / seconds,
+            images_per_second=images_per_second,
             learned=learned,
             warnings=warnings,
         )
@@ -360,10 +365,12 @@ class IFTTrainer:
             "inner": self.inner.state_dict(),
             "outer": self.outer.state_dict(),
             "solution": self.solution and self.solution._asdict(),
-            "log_temperature": self.log_temperature,
+            "log_temperature": self.validation_loss.log_temperature,
             "noise": vars(self.noise),
             "alarms": self.alarms.state,
             "skipped": self.skipped,
+            "losses": list(self.losses),
+            "last_validation_loss": self.last_validation_loss,
             "seconds": self.seconds,
         }
 
@@ -379,28 +386,23 @@ class IFTTrainer:
         solution = (state["solution"] or {}).items()
         placed: dict[str, Any] = {k: v.to(self.device) if isinstance(v, Tensor) else v for k, v in solution}
         self.solution = Solution(**placed) if placed else None
-        self.log_temperature = state["log_temperature"]
+        self.validation_loss.log_temperature = state["log_temperature"]
         self.noise = NoiseMeter(**state["noise"])
         if self.noise.mean is not None:
             self.noise.mean = self.noise.mean.to(self.device)
         self.alarms.state = state["alarms"]
         self.skipped = state["skipped"]
+        self.losses, self.last_validation_loss = state["losses"], state["last_validation_loss"]
         self.seconds = state["seconds"]
 
     def _no_double_backward(self) -> bool:
-        if self.recipe.outer.second_derivative == "differences" and self.recipe.inverse_hessian.curvature == "hessian":
+        gauss_newton = self.recipe.inverse_hessian.curvature == "gauss_newton"
+        if self.recipe.outer.second_derivative == "differences" and not gauss_newton:
             return True
-        # In float64, on a copy: there a second derivative that is silently incomplete can be told from rounding.
-        model = copy.deepcopy(self.classifier).double().train()
-        weights = [w for w in model.parameters() if w.requires_grad]
-        images, labels = (part[:8] for part in self.watch.sample)
-        cut = images.double().requires_grad_()
-
-        def loss() -> Tensor:
-            torch.manual_seed(0)
-            return F.cross_entropy(model(cut), labels)
-
-        reason = twice_differentiable(loss, weights, [cut])
+        images, labels = self.watch.sample
+        reason = why_not_twice(self.classifier, images[:8], labels[:8])
+        if reason and gauss_newton:
+            raise ValueError(f"Gauss–Newton products need exact second derivatives, but {reason}")
         if reason:
             self.notes.append(f"{reason}; finite differences of gradients are taken instead")
         return reason is not None

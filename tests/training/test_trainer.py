@@ -12,11 +12,13 @@ from torch import nn
 
 from augnet.augmenter import AugmenterConfig
 from augnet.classifier import ClassifierConfig
-from augnet.data import Digits, from_datasets
+from augnet.data import Digits, ImageSet, from_datasets
 from augnet.implicit import ConjugateGradient, Identity, Neumann
 from augnet.recipe import InnerConfig, OuterConfig, Recipe, ScheduleConfig
 from augnet.training import IFTTrainer, Run, TrainingDiverged
 from augnet.training.evaluation import NoiseMeter, fitted_log_temperature
+from augnet.training.progress import Watch
+from augnet.transforms import Hue
 
 
 def weights_of(trainer):
@@ -63,12 +65,15 @@ def test_the_seam_gives_the_same_hypergradient_as_one_graph(quick):
         torch.testing.assert_close(parameter.grad, reference + torch.zeros_like(parameter), rtol=1e-5, atol=1e-7)
 
 
-def test_differences_point_where_the_exact_hypergradient_points(quick):
-    """Forward differences over a step within which hardly a kink lies, in float64, same batches and noise."""
+@pytest.mark.parametrize("options", [{}, {"drop_rate": 0.3}], ids=["plain", "dropout"])
+def test_differences_point_where_the_exact_hypergradient_points(quick, options):
+    """Forward differences over a step within which hardly a kink lies, in float64, same batches, noise and dropout."""
     found = []
     for kind in ("exact", "differences"):
         outer = OuterConfig(second_derivative=kind, difference_step=1e-7)
-        trainer = IFTTrainer(quick(outer=outer, inverse_hessian=Identity()))
+        trainer = IFTTrainer(
+            quick(outer=outer, inverse_hessian=Identity(), classifier=ClassifierConfig(options=options))
+        )
         trainer.classifier.double()
         trainer.augmenter.double()
         (images, labels, _), (val_images, val_labels, _) = (next(stream) for stream in trainer._streams())
@@ -320,3 +325,86 @@ def test_the_noise_meter_tells_signal_from_noise(signal_share, noise_share):
 
 def test_neumann_is_the_default_and_is_warm():
     assert Recipe().inverse_hessian == Neumann(steps=1, alarm=3.0)
+
+
+class NanOnce(nn.Module):
+    """Batch norm that meets a NaN in one forward pass of training."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.body, self.calls = nn.BatchNorm2d(3), Small(), 0
+
+    def forward(self, images):
+        self.calls += self.training
+        return self.body(self.norm(images * (float("nan") if self.calls == 40 else 1.0)))
+
+
+def test_a_step_that_is_left_out_leaves_no_trace(tmp_path):
+    schedule = ScheduleConfig(inner_steps=60, outer_every=4, warmup=3, batch_size=8, val_batch_size=8)
+    trainer = IFTTrainer(
+        Recipe(data=from_datasets(Halves(), Halves()), schedule=schedule), classifier=NanOnce(), out=tmp_path / "run"
+    )
+    run = trainer.fit()
+    assert trainer.skipped == 1
+    assert all(bool(x.isfinite().all()) for x in trainer.classifier.state_dict().values())
+    assert run.record["validation_accuracy"] > 0.9
+
+
+class Shaken(Halves):
+    """A user's set with a random transform of its own."""
+
+    def __getitem__(self, index):
+        image, label = super().__getitem__(index)
+        return (image + 0.1 * torch.rand(3, 8, 8)).clamp(0, 1), label
+
+
+def test_random_transforms_of_a_users_set_are_repeated_on_resume(tmp_path):
+    schedule = ScheduleConfig(inner_steps=30, outer_every=4, warmup=3, batch_size=8, val_batch_size=8)
+    recipe = Recipe(data=from_datasets(Shaken(), Shaken()), schedule=schedule, checkpoint_every=7, workers=0)
+
+    def small():
+        torch.manual_seed(0)
+        return Small()
+
+    whole = IFTTrainer(recipe, classifier=small(), out=tmp_path / "whole")
+    whole.fit()
+    broken = IFTTrainer(recipe, classifier=small(), out=tmp_path / "broken")
+    broken.fit(lambda progress: broken.stop() if progress.step == 11 else None)
+    resumed = IFTTrainer.resume(tmp_path / "broken", recipe=recipe, classifier=small())
+    resumed.fit()
+    assert torch.equal(weights_of(whole), weights_of(resumed))
+
+
+def test_a_run_killed_between_the_files_of_its_last_checkpoint_is_repaired(quick, tmp_path):
+    trainer = IFTTrainer(quick(), out=tmp_path / "run")
+    run = trainer.fit()
+    path = run.path / "augmenter.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(b"of an earlier checkpoint")
+    IFTTrainer.resume(run.path).fit()
+    assert path.read_bytes() == whole
+
+
+def test_watched_images_share_no_group_with_those_that_are_learned_from():
+    pixels = torch.randint(0, 256, (80, 3, 8, 8), dtype=torch.uint8)
+    images = ImageSet(pixels, torch.arange(80) % 2, groups=torch.arange(80) // 4)
+    splits = from_datasets(images, images).load(0)
+    watch = Watch(splits, 0.2, 0, torch.device("cpu"), 0)
+    assert not set(watch.kept.groups.tolist()) & set(watch.val.groups.tolist())
+    assert len(watch.kept) + len(watch.val) == 80
+
+
+def test_a_classifier_with_nothing_to_train_is_refused():
+    with pytest.raises(ValueError, match="no weight to train"):
+        IFTTrainer(Recipe(data=from_datasets(Halves(), Halves())), classifier=Small().requires_grad_(False))
+
+
+def test_an_augmenter_with_nothing_left_to_do_is_refused(quick):
+    with pytest.raises(ValueError, match="nothing is left for the augmenter to do: Hue is left out"):
+        IFTTrainer(quick(augmenter=AugmenterConfig(transforms=[Hue()])))
+
+
+def test_gauss_newton_of_a_model_without_second_derivative_is_refused():
+    recipe = Recipe(data=from_datasets(Halves(), Halves()), inverse_hessian=ConjugateGradient(curvature="gauss_newton"))
+    with pytest.raises(ValueError, match="Gauss–Newton products need exact second derivatives, but the model has no"):
+        IFTTrainer(recipe, classifier=OnlyOnce())
