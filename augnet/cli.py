@@ -258,5 +258,5 @@ def _finished(run: Run) -> int:
     print(f"learned     {record['in_words'] or RESIDUAL}")
     print(f"cost        {seconds:,.0f} s, of which learning the augmenter took {share:.0%}")
     print(f"run folder  {run.path}")
-    print(f'next        python -c "import augnet; print(augnet.Run({str(run.path)!r}).augmenter())"')
+    print(f"next        augmenter = augnet.Run({str(run.path)!r}).augmenter(); augmented = augmenter(images)")
     return 0

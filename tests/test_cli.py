@@ -84,7 +84,7 @@ def refused(capsys, *arguments):
         ("--device warp", "there is no device 'warp' here; there is cpu"),
         ("--device meta", "there is no device 'meta' here"),
         ("--device cuda:99", "there is no device 'cuda:99' here"),
-        ("--out taken", "taken exists and is never overwritten; give another --out, or go on with it by --resume"),
+        ("--out taken", "taken exists and is never overwritten; give another --out"),
         ("--out taken/file/run", "not a directory: taken/file/run"),
     ],
 )
@@ -171,7 +171,8 @@ def full(after=0):
 
 
 @pytest.mark.parametrize(
-    ("files", "name"), [(0, "record.json"), (1, "state.safetensors"), (2, "augmenter.safetensors")]
+    ("files", "name"),
+    [(0, "record.json"), (1, "augmenter.safetensors"), (2, "classifier.safetensors"), (3, "state.safetensors")],
 )
 def test_a_disk_that_is_full_at_once_leaves_nothing_behind(capsys, monkeypatch, files, name):
     monkeypatch.setattr(os, "fsync", full(after=files))
@@ -183,9 +184,9 @@ def test_a_disk_that_is_full_at_once_leaves_nothing_behind(capsys, monkeypatch, 
 
 
 def test_a_disk_that_fills_up_keeps_what_was_learned(capsys, monkeypatch):
-    """The record and two checkpoints of three files are written; the third checkpoint, of step 20, is not."""
+    """The record and two checkpoints of three files are written; the third, of step 20, is not whole."""
     with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", full(after=7))
+        patch.setattr(os, "fsync", full(after=9))
         assert main(["train", "--out", "run", "--checkpoint_every=10", *QUICK]) == 2
     captured = capsys.readouterr()
     assert "no space left to write run/resume/state.safetensors" in captured.err.splitlines()[-1]

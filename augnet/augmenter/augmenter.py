@@ -154,6 +154,11 @@ class Augmenter(nn.Module):
         self, images: Float[Tensor, "b c h w"], noise: Float[Tensor, "b n"] | None = None
     ) -> tuple[Float[Tensor, "b c h w"], Policy | None]:
         """Augment, and say what was decided; the policy is None where there are no transforms."""
+        if images.ndim != 4 or not images.is_floating_point():
+            raise ValueError(
+                f"images must be a batch (b, c, h, w) of floats in [0, 1], found {images.dtype} of shape "
+                f"{tuple(images.shape)}"
+            )
         if images.shape[1] != self.channels:
             raise ValueError(f"this augmenter is for {self.channels} channels, found images of {images.shape[1]}")
         noise = self.draw_noise(len(images)) if noise is None else noise

@@ -40,7 +40,7 @@ def to_bytes(augmenter: Augmenter, about: dict[str, Any] | None = None) -> bytes
 
 
 def load(path: Path | str) -> tuple[Augmenter, dict[str, Any]]:
-    """Read an augmenter and what is known about it.
+    """Read an augmenter, ready to use and without gradients, and what is known about it.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -64,4 +64,4 @@ def load(path: Path | str) -> tuple[Augmenter, dict[str, Any]]:
         raise ValueError(f"{path} is not an augmenter's file or is damaged: {error}") from error
     if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
         raise ValueError(f"{path} holds weights that are not finite; train again or take an earlier file")
-    return augmenter.eval(), header["about"]
+    return augmenter.eval().requires_grad_(False), header["about"]

@@ -147,7 +147,7 @@ def in_words(learned: Sequence[Learned], most: int = 6) -> str:
     """Say what a policy does, the most used transforms first and at most so many of them one by one."""
     ordered = sorted(learned, key=lambda item: item.use, reverse=True)
     rest = ", ".join(item.transform.label for item in ordered[most:])
-    return ", ".join(item.words for item in ordered[:most]) + (f"; less of {rest}" if rest else "")
+    return ", ".join(item.words for item in ordered[:most]) + (f"; weaker: {rest}" if rest else "")
 
 
 def summarise(policy: Policy, transforms: Sequence[DifferentiableTransform]) -> list[Learned]:

@@ -99,7 +99,7 @@ class Folder(DataSource):
             path, reason = next(iter(reasons.items()))
             more = f", and {len(reasons) - 1} more files" if len(reasons) > 1 else ""
             raise ValueError(
-                f"cannot read {str(path)!r} as an image ({reason}){more}; remove the file or set on_bad_file to skip"
+                f"cannot read {str(path)!r} as an image ({reason}){more}; remove it or set data.on_bad_file to skip"
             )
         return set(reasons)
 
@@ -114,7 +114,9 @@ def choose_size(shapes: Sequence[tuple[int, int]]) -> tuple[int | None, list[str
     if len(set(shapes)) == 1 and max(shapes[0]) <= LARGEST_SIDE:
         return None, []
     size = min(median_low(sides), DEFAULT_SIDE)
-    return size, [f"images with short sides of {min(sides)} to {max(sides)} pixels are made {size}x{size}; see `size`"]
+    return size, [
+        f"images with short sides of {min(sides)} to {max(sides)} pixels made {size}x{size}; set data.size for another"
+    ]
 
 
 class _Header(NamedTuple):

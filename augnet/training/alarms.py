@@ -12,6 +12,8 @@ AGAIN = 1000
 # Augmenter updates before a policy, or a classifier, says anything; and before the noise can be told from the mean.
 EARLY = 20
 SETTLED = 50
+# Share of augmenter updates that start the inverse product anew beyond which something is wrong with its settings.
+OFTEN = 0.3
 # Shares of the limit below which an augmentation cannot be seen.
 FAINT = 0.02
 # The watched part must be this many standard errors worse than the part that is learned from.
@@ -30,7 +32,7 @@ class Alarms:
         self,
         step: int,
         *,
-        diverged: bool,
+        resets: int,
         noise: float,
         outer_steps: int,
         learned: list[Learned],
@@ -41,7 +43,7 @@ class Alarms:
         """Return the sentences of the alarms that go off at `step`.
 
         Args:
-            diverged: the last inverse-Hessian-vector product blew up.
+            resets: how often the inverse-Hessian-vector product blew up and was started anew.
             noise: share of the hypergradient's variance in its mean square, 0 to 1.
             outer_steps: augmenter updates so far.
             learned: the policy, averaged over images.
@@ -50,9 +52,10 @@ class Alarms:
             skipped: steps left out because their loss was not finite.
         """
         raised: dict[str, Any] = {
-            "divergence": diverged
-            and "the inverse-Hessian-vector product diverged and was started anew; if this goes on, raise "
-            "inverse_hessian.damping or lower its step_size",
+            "divergence": outer_steps > EARLY
+            and resets > OFTEN * outer_steps
+            and f"the inverse-Hessian-vector product diverged and was started anew in {resets} of {outer_steps} "
+            "augmenter updates; raise inverse_hessian.damping, or set its step_size below what it chose",
             "noise": outer_steps > SETTLED
             and noise > SWAMPED
             and f"noise is {noise:.1%} of the hypergradient, which swamps its mean; raise schedule.val_batch_size or "

@@ -55,6 +55,10 @@ class Run:
                 f"no run at {self.path}: a run folder holds recipe.yaml; was it made by `augnet train`?"
             )
 
+    def __repr__(self) -> str:
+        learned = self.record.get("in_words", "not finished")
+        return f"Run({str(self.path)!r}): {learned}"
+
     @property
     def recipe(self) -> Recipe:
         """The settings; `data` is None where data sets came from Python."""
@@ -99,7 +103,11 @@ class Run:
         try:
             model.load_state_dict(load_file(path))
         except (SafetensorError, RuntimeError) as error:
-            raise ValueError(f"{path} is damaged or not of this model: {error}") from error
+            reason = str(error).splitlines()[0]
+            raise ValueError(
+                f"{path} is damaged or not of this model ({reason}); if a module of your own was trained, hand one "
+                "like it over: run.classifier(module)"
+            ) from error
         return model.eval()
 
 
@@ -122,7 +130,7 @@ class RunFolder:
             FileExistsError: if there is something at `path` already.
         """
         # Without "..", which could name the working directory once its parents have been made.
-        path = Path(os.path.abspath(path))
+        path = Path(os.path.normpath(path))
         cls.refuse_existing(path)
         (path / "resume").mkdir(parents=True)
         try:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from augnet.augmenter import Augmenter, Learned
 from augnet.classifier import Classifier, make_twice_differentiable, running_statistics_kept
-from augnet.data import batches
+from augnet.data import DataSource, batches
 from augnet.implicit import (
     Solution,
     hypergradient,
@@ -73,6 +73,11 @@ class IFTTrainer:
         self.recipe = recipe = recipe or Recipe()
         if recipe.data is None:
             raise ValueError("the recipe has no data; set Recipe(data=...), such as augnet.from_datasets(train, val)")
+        if not isinstance(recipe.data, DataSource):
+            raise ValueError(
+                f"the recipe's data must be a source of images, found {type(recipe.data).__name__}; wrap data sets of "
+                "your own: Recipe(data=augnet.from_datasets(train, val))"
+            )
         self.device = device_named(recipe.device)
         if out is not None:
             RunFolder.refuse_existing(Path(out))
@@ -85,7 +90,13 @@ class IFTTrainer:
             else classifier
         )
         self.augmenter = Augmenter(recipe.augmenter, splits.channels).to(self.device)
-        self.notes = [*splits.notes, *getattr(self.classifier, "notes", ()), *self.augmenter.left_out]
+        skipped = [f"{len(splits.skipped)} unreadable files are left out: {', '.join(splits.skipped[:3])}"]
+        self.notes = [
+            *(skipped if splits.skipped else []),
+            *splits.notes,
+            *getattr(self.classifier, "notes", ()),
+            *self.augmenter.left_out,
+        ]
         self.notes += make_twice_differentiable(self.classifier)
         # Convolutions on channels-last images took 0.6 to 0.9 of the time on CPU (recipes/benchmarks/training_cost.py).
         self.classifier.to(self.device).to(memory_format=torch.channels_last)
@@ -103,9 +114,10 @@ class IFTTrainer:
         self.validation_loss = ValidationLoss(recipe.outer.temperature)
         self.noise = NoiseMeter()
         self.skipped = 0
+        self.resets = 0
         self.losses: list[float] = []  # since the last report
         self.last_validation_loss = math.nan
-        self.seconds = {"inner": 0.0, "outer": 0.0}
+        self.seconds = {"inner": 0.0, "outer": 0.0, "reports": 0.0}
         self._stopping = False
         self.folder = None if out is None else RunFolder.make(Path(out), recipe, self)
 
@@ -173,7 +185,8 @@ class IFTTrainer:
             self.losses += [loss] if bad == 0 else []
             self.step += 1
             images_seen += len(labels)
-            self.seconds["outer" if outer else "inner"] += time.perf_counter() - began
+            ended = time.perf_counter()
+            self.seconds["outer" if outer else "inner"] += ended - began
             if self.step % every == 0 or self.step == total:
                 progress = self._progress(images_seen / (time.perf_counter() - since))
                 images_seen, since = 0, time.perf_counter()
@@ -182,6 +195,7 @@ class IFTTrainer:
                     self.folder.add_row(progress)
                 if report:
                     report(progress)
+            self.seconds["reports"] += time.perf_counter() - ended
             if self.folder and self.step % self.recipe.checkpoint_every == 0:
                 self.folder.save(self)
         if self.folder is None:
@@ -258,6 +272,7 @@ class IFTTrainer:
         if not (math.isfinite(value) and math.isfinite(val_value)):
             return math.nan, val_value
         # A solution that is not finite must not be the start of the next.
+        self.resets += found.solution.diverged
         self.solution = found.solution if bool(found.solution.next.isfinite().all()) else None
         by_images, by_influence = found.gradients
         if self.teacher is not None:
@@ -319,7 +334,7 @@ class IFTTrainer:
         kept_loss, overfitting = self.watch.losses(self.classifier)
         warnings = self.alarms.check(
             self.step,
-            diverged=self.solution is not None and self.solution.diverged,
+            resets=self.resets,
             noise=self.noise.share,
             outer_steps=self.recipe.schedule.outer_steps_before(self.step),
             learned=learned,
@@ -369,6 +384,7 @@ class IFTTrainer:
             "noise": vars(self.noise),
             "alarms": self.alarms.state,
             "skipped": self.skipped,
+            "resets": self.resets,
             "losses": list(self.losses),
             "last_validation_loss": self.last_validation_loss,
             "seconds": self.seconds,
@@ -391,7 +407,7 @@ class IFTTrainer:
         if self.noise.mean is not None:
             self.noise.mean = self.noise.mean.to(self.device)
         self.alarms.state = state["alarms"]
-        self.skipped = state["skipped"]
+        self.skipped, self.resets = state["skipped"], state["resets"]
         self.losses, self.last_validation_loss = state["losses"], state["last_validation_loss"]
         self.seconds = state["seconds"]
 

@@ -14,6 +14,8 @@ import dataclasses
 import time
 from pathlib import Path
 
+import albumentations as A
+import cv2
 import torch
 from torch import Tensor, nn
 from torchvision.transforms import v2
@@ -32,7 +34,21 @@ def arms(size: int) -> dict[str, nn.Module | None]:
         "trivial": [v2.TrivialAugmentWide()],
         "mirror_crop_trivial": [*mirror_crop, v2.TrivialAugmentWide()],
     }
+    usual = A.Compose(
+        [
+            A.HorizontalFlip(),
+            A.Affine(scale=(0.9, 1.1), rotate=(-15, 15), translate_percent=0.1, border_mode=cv2.BORDER_REFLECT_101),
+            A.ColorJitter(),
+            A.CoarseDropout(hole_height_range=(0.1, 0.4), hole_width_range=(0.1, 0.4)),
+        ]
+    )
+    chains["albumentations"] = [v2.Lambda(lambda image: _channels_last(usual, image))]
     return {"learned": None, **{name: v2.Compose(chain) if chain else v2.Identity() for name, chain in chains.items()}}
+
+
+def _channels_last(pipeline: A.Compose, image: Tensor) -> Tensor:
+    pixels = pipeline(image=image.permute(1, 2, 0).contiguous().numpy())["image"]
+    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 class Fixed(nn.Module):

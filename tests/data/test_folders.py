@@ -75,7 +75,7 @@ def test_images_of_different_sizes_are_brought_to_their_median_short_side(tmp_pa
     write(tmp_path / "cat" / "wide.png", size=(30, 10))
     pool = Folder(root=tmp_path).read()
     assert pool.train.shape == (1, 6, 6)
-    assert pool.notes == ("images with short sides of 6 to 10 pixels are made 6x6; see `size`",)
+    assert pool.notes == ("images with short sides of 6 to 10 pixels made 6x6; set data.size for another",)
 
 
 def test_large_images_are_made_smaller(tmp_path):
@@ -108,7 +108,7 @@ def test_a_bad_file_is_named(tmp_path, name, cut):
     write_classes(tmp_path)
     whole = (tmp_path / "dog" / "0.png").read_bytes()
     (tmp_path / "dog" / name).write_bytes(whole[:cut])
-    with pytest.raises(ValueError, match=rf"{name}' as an image .*set on_bad_file to skip"):
+    with pytest.raises(ValueError, match=rf"{name}' as an image .*set data\.on_bad_file to skip"):
         Folder(root=tmp_path).read()
 
 

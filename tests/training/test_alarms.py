@@ -19,7 +19,7 @@ def mirror(probability):
 
 # A training in which all is well.
 WELL = {
-    "diverged": False,
+    "resets": 0,
     "noise": 0.9,
     "outer_steps": 100,
     "learned": [rotation(), mirror(0.2)],
@@ -30,7 +30,7 @@ WELL = {
 FAINT_ROTATION = FAINT * Rotate().limit
 
 RAISED = [
-    ("divergence", {"diverged": True}, "raise inverse_hessian.damping"),
+    ("divergence", {"resets": 90}, "raise inverse_hessian.damping"),
     ("noise", {"noise": SWAMPED + 1e-4}, "raise schedule.val_batch_size"),
     ("collapse", {"learned": [rotation(spread=0.9 * FAINT_ROTATION), mirror(0.9 * FAINT)]}, "outer.spread_reward"),
     ("collapse", {"learned": [rotation(probability=0.9 * FAINT)]}, "outer.spread_reward"),
@@ -81,5 +81,5 @@ def test_no_alarm_goes_off_for_nothing(change):
 
 def test_alarms_do_not_silence_each_other():
     alarms = Alarms()
-    assert len(alarms.check(10, **WELL | {"diverged": True})) == 1
-    assert len(alarms.check(20, **WELL | {"diverged": True, "skipped": 1, "noise": 1.0})) == 2
+    assert len(alarms.check(10, **WELL | {"resets": 90})) == 1
+    assert len(alarms.check(20, **WELL | {"resets": 90, "skipped": 1, "noise": 1.0})) == 2
