@@ -35,7 +35,7 @@ class ScheduleConfig:
     """
 
     inner_steps: int = 1500
-    outer_every: int = 4
+    outer_every: int = 6
     warmup: int = 100
     batch_size: int = 64
     val_batch_size: int = 64
