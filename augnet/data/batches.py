@@ -88,6 +88,7 @@ class _Batched(Dataset):
 @contextmanager
 def _randomness_of(indices: Int64[Tensor, "b"]) -> Iterator[None]:
     """Draw the same random numbers for the same batch, in whatever process: a user's set may have random transforms."""
+    # NumPy's legacy generator is meant: it is the global one that users' transforms draw from.
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
     seed = int(np.random.SeedSequence(indices.tolist()).generate_state(1)[0])
     with torch.random.fork_rng(devices=[]):
