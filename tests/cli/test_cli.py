@@ -14,8 +14,9 @@ import pytest
 import torch
 from PIL import Image
 
-from augnet import Run, cli
+from augnet import Run
 from augnet.cli import main
+from augnet.cli.train import _free_folder
 from augnet.training import IFTTrainer
 
 SHORT = ["--schedule.inner_steps", "30", "--schedule.warmup", "5"]
@@ -343,7 +344,7 @@ def test_the_embedded_digits_work_at_once(capsys):
     assert "of which learning the augmenter took" in said["cost"]
     assert run.record["test_accuracy"] > 0.5
     # A second run of the same command finds a folder of its own.
-    assert cli._free_folder("digits") == Path("runs/digits-2")
+    assert _free_folder("digits") == Path("runs/digits-2")
 
 
 def test_a_folder_of_class_folders_is_learned_from(capsys):
@@ -381,5 +382,5 @@ def test_help_names_the_verbs_and_every_setting(capsys):
 @pytest.mark.parametrize("data", [".", "..", "images/..", "/"])
 def test_a_run_folder_is_always_below_runs(data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    folder = cli._free_folder(data)
+    folder = _free_folder(data)
     assert folder.resolve().parent == (tmp_path / "runs").resolve()
