@@ -5,7 +5,6 @@ run can be repeated and resumed. Building is one call per part; nothing here tra
 """
 
 import dataclasses
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from augnet.augmenter import AugmenterConfig
 from augnet.classifier import ClassifierConfig
 from augnet.data import DataSource, Digits
+from augnet.family import members
 from augnet.implicit import InverseHessian, Neumann
 from augnet.mistakes import check_recipe_file, explained
 from augnet.transforms import DifferentiableTransform
@@ -109,6 +109,8 @@ class OuterConfig:
         project: take the component along the training gradient out of the inverse product (see `hypergradient`).
         temperature: measure the validation loss at a fitted softmax temperature, so that augmentation is not
             rewarded for curing overconfidence.
+        use_price: nats of validation loss that a transform at its full limit, always applied, must be worth; takes
+            down what is of no use, where noise would move it about. 0 is off.
         spread_reward: nats per unit of the mean log of spread times probability, against collapse to no augmentation;
             0 is off.
         label_safety: nats of validation loss that one nat of disagreement is worth, between an averaged classifier's
@@ -123,6 +125,7 @@ class OuterConfig:
     precondition: Literal["none", "optimiser"] = "none"
     project: bool = True
     temperature: bool = True
+    use_price: float = 0.001
     spread_reward: float = 0.0
     label_safety: float = 0.0
     watch: float = 0.1
@@ -136,7 +139,7 @@ class OuterConfig:
             raise ValueError(f"betas must lie in [0, 1), found {self.betas}")
         if not 0 <= self.watch < 1:
             raise ValueError(f"watch must lie in [0, 1), found {self.watch}")
-        for name in ("spread_reward", "label_safety"):
+        for name in ("use_price", "spread_reward", "label_safety"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, found {getattr(self, name)}")
 
@@ -187,19 +190,22 @@ class Recipe:
         if self.checkpoint_every < 1:
             raise ValueError(f"checkpoint_every must be at least 1, found {self.checkpoint_every}")
 
-    def save(self, path: Path) -> None:
+    def as_yaml(self) -> str:
         """Write as YAML that `load` and `augnet train --recipe` read.
 
         Raises:
             ValueError: if a setting, such as one of the classifier's options, is more than text and numbers.
         """
         try:
-            text = yaml.safe_dump(as_plain(self), sort_keys=False)
+            return yaml.safe_dump(as_plain(self), sort_keys=False)
         except yaml.representer.RepresenterError as error:
             raise ValueError(
                 f"a recipe holds text, numbers, lists and mappings only, found {error.args[-1]!r}; give it by name"
             ) from error
-        path.write_text(text)
+
+    def save(self, path: Path) -> None:
+        """Write `as_yaml` into a file."""
+        path.write_text(self.as_yaml())
 
     @classmethod
     def load(cls, path: Path | str, overrides: Sequence[str] = ()) -> "Recipe":
@@ -244,7 +250,7 @@ class Recipe:
             settings = parser.instantiate(settings)
         except (ArgumentError, ValueError) as error:
             names = [key.replace(".init_args.", ".") for key, _ in defaults.items() if not key.endswith(".class_path")]
-            families = {key: members() for key, members in FAMILIES.items()}
+            families = {key: listed() for key, listed in FAMILIES.items()}
             raise ValueError(explained(str(error), names, families)) from error
         return cls(**{f.name: settings[f.name] for f in dataclasses.fields(cls)})
 
@@ -257,17 +263,10 @@ def settings_parser(**options: Any) -> ArgumentParser:
     return parser
 
 
-def _members(family: type) -> list[type]:
-    """List the concrete members of a family, subclasses of subclasses too."""
-    children: list[type] = family.__subclasses__()
-    below = [member for child in children for member in _members(child)]
-    return below if inspect.isabstract(family) else [family, *below]
-
-
 FAMILIES: dict[str, Callable[[], list[type]]] = {
-    "transforms": lambda: _members(DifferentiableTransform),
-    "inverse_hessian": lambda: _members(InverseHessian),
-    "data": lambda: _members(DataSource),
+    "transforms": lambda: members(DifferentiableTransform),
+    "inverse_hessian": lambda: members(InverseHessian),
+    "data": lambda: members(DataSource),
 }
 GROUPS = ("classifier", "augmenter", "schedule", "inner", "outer")
 

@@ -32,7 +32,8 @@ LEAST_PROBABILITY = 0.01
 class Policy(NamedTuple):
     """What was decided for each image (b) and transform (k).
 
-    Magnitudes are shares of the transform's limit; `amounts` are in the transform's unit.
+    Magnitudes are shares of the transform's limit; `amounts` are in the transform's unit. `use` is the share of the
+    limit that is reached, times how often; of a choice, how often.
     """
 
     centre: Float[Tensor, "b k"]
@@ -40,6 +41,7 @@ class Policy(NamedTuple):
     probability: Float[Tensor, "b k"]
     amounts: Float[Tensor, "b k"]
     log_probability: Float[Tensor, "b"]  # of the choices drawn, given the images
+    use: Float[Tensor, "b k"]
 
 
 class PolicyHead(nn.Module):
@@ -104,7 +106,9 @@ class PolicyHead(nn.Module):
         gate = drawn.to(probability) + slope * (probability - probability.detach())
         amounts = torch.where(self.gated, gate, ones) * self.limit * magnitude
         amounts = torch.where(self.choice, drawn.to(amounts), amounts)
-        return Policy(centre, spread, torch.where(self.gated, probability, ones), amounts, log_probability)
+        probability = torch.where(self.gated, probability, ones)
+        use = probability * torch.where(self.choice, ones, (centre.abs() + spread).clamp(max=1))
+        return Policy(centre, spread, probability, amounts, log_probability, use)
 
 
 def _logit(probability: float) -> float:

@@ -134,9 +134,7 @@ class RunFolder:
         cls.refuse_existing(path)
         (path / "resume").mkdir(parents=True)
         try:
-            from_python = isinstance(recipe.data, Pair)
-            with checkpoint.room_for(path / "recipe.yaml"):
-                (replace(recipe, data=None) if from_python else recipe).save(path / "recipe.yaml")
+            checkpoint.write_bytes(_lasting(recipe).as_yaml().encode(), path / "recipe.yaml")
             folder = cls(path)
             folder._begin_record(trainer)
         except BaseException:
@@ -170,7 +168,7 @@ class RunFolder:
                 "size": list(splits.size),
                 "skipped_files": list(splits.skipped),
                 "hyperparameters": sum(w.numel() for w in trainer.augmenter.parameters()),
-                "weights": sum(w.numel() for w in trainer.weights),
+                "weights": sum(w.numel() for w in trainer.inner.weights),
                 "notes": trainer.notes,
             }
         )
@@ -191,9 +189,9 @@ class RunFolder:
         Raises:
             ValueError: if `given` differs from it in more than its data, or is needed and missing.
         """
-        stored = Run(self.path).recipe
+        stored = _lasting(Run(self.path).recipe)
         if given is not None:
-            compared = replace(given, data=None) if isinstance(given.data, Pair) else given
+            compared = _lasting(given)
             names = [n for n in vars(stored) if as_plain(getattr(stored, n)) != as_plain(getattr(compared, n))]
             if names:
                 raise ValueError(
@@ -309,6 +307,12 @@ class RunFolder:
 
     def _write_record(self, record: dict[str, Any]) -> None:
         checkpoint.write_bytes(json.dumps(record, indent=2).encode(), self.path / "record.json")
+
+
+def _lasting(recipe: Recipe) -> Recipe:
+    """Give what of a recipe can be read again, from any working directory: data sets from Python cannot."""
+    source = recipe.data
+    return replace(recipe, data=None if source is None or isinstance(source, Pair) else source.anchored())
 
 
 def _tensorboard(path: Path, first_step: int | None = None) -> Any:

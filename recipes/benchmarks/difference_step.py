@@ -29,7 +29,7 @@ def main() -> None:
     recipe = dataclasses.replace(Recipe.parse([*settings, "--device", "cpu"]), data=source_from(options.data))
     trainer = IFTTrainer(recipe)
     trainer.fit(lambda progress: trainer.stop() if progress.step >= options.steps else None)
-    vector, weights = trainer.solution.next, trainer.weights
+    vector, weights = trainer.outer.solution.next, trainer.inner.weights
     images, labels, _ = next(trainer._streams()[0])
     torch.manual_seed(0)
     augmented, _ = trainer.augmenter.augment(images)

@@ -68,7 +68,7 @@ def main() -> None:
 
     def plain() -> None:
         x = images.contiguous(memory_format=torch.channels_last)
-        torch.autograd.grad(F.cross_entropy(trainer.classifier(x), labels), trainer.weights)
+        torch.autograd.grad(F.cross_entropy(trainer.classifier(x), labels), trainer.inner.weights)
 
     def inner(augmenter: nn.Module) -> Callable[[], object]:
         def step() -> None:
@@ -99,7 +99,7 @@ def main() -> None:
     median = {name: statistics.median(found) for name, found in times.items()}
     memory = {name: peak_megabytes(step) for name, step in steps.items()}
     unit, space = median["plain forward and backward"], memory["plain forward and backward"]
-    weights = sum(w.numel() for w in trainer.weights)
+    weights = sum(w.numel() for w in trainer.inner.weights)
     hyperparameters = sum(w.numel() for w in learned.parameters())
     print(
         f"{options.model}, {weights:,} weights, {hyperparameters:,} hyperparameters, batch {len(images)} of "

@@ -33,7 +33,7 @@ def test_the_seam_gives_the_same_hypergradient_as_one_graph(quick):
     recipe = quick(
         augmenter=AugmenterConfig(residual_limit=0.1, width=4, depth=2),
         inverse_hessian=Identity(),
-        outer=OuterConfig(project=False, temperature=False, second_derivative="exact"),
+        outer=OuterConfig(project=False, temperature=False, use_price=0.0, second_derivative="exact"),
     )
     trainer = IFTTrainer(recipe)
     trainer.classifier.double()
@@ -45,13 +45,15 @@ def test_the_seam_gives_the_same_hypergradient_as_one_graph(quick):
     torch.manual_seed(5)
     augmented, policy = trainer.augmenter.augment(batch[0])
     trainer.classifier.train()
-    b = torch.autograd.grad(trainer._loss(trainer.classifier(val_batch[0]), val_labels).mean(), trainer.weights)
-    losses = trainer._loss(trainer.classifier(augmented), labels)
-    g = torch.autograd.grad(losses.mean(), trainer.weights, create_graph=True)
-    inner = sum((x * y).sum() for x, y in zip(g, b, strict=True))
+    b = torch.autograd.grad(
+        trainer.inner.losses(trainer.classifier(val_batch[0]), val_labels).mean(), trainer.inner.weights
+    )
+    losses = trainer.inner.losses(trainer.classifier(augmented), labels)
+    g = torch.autograd.grad(losses.mean(), trainer.inner.weights, create_graph=True)
+    alignment = sum((x * y).sum() for x, y in zip(g, b, strict=True))
     parameters = list(trainer.augmenter.parameters())
-    pathwise = torch.autograd.grad(-inner, parameters, retain_graph=True, allow_unused=True)
-    slopes = [torch.autograd.grad(loss, trainer.weights, retain_graph=True) for loss in losses]
+    pathwise = torch.autograd.grad(-alignment, parameters, retain_graph=True, allow_unused=True)
+    slopes = [torch.autograd.grad(loss, trainer.inner.weights, retain_graph=True) for loss in losses]
     influences = torch.stack([-sum((x * y).sum() for x, y in zip(s, b, strict=True)) for s in slopes]) / len(losses)
     centred = (influences - influences.mean()).detach()
     score = torch.autograd.grad(policy.log_probability, parameters, centred, allow_unused=True)
@@ -255,7 +257,7 @@ def test_bfloat16_inner_steps_train(quick):
     trainer = IFTTrainer(quick(inner=InnerConfig(precision="bfloat16")))
     trainer.fit()
     assert bool(weights_of(trainer).isfinite().all())
-    assert all(w.dtype == torch.float32 for w in trainer.weights)
+    assert all(w.dtype == torch.float32 for w in trainer.inner.weights)
 
 
 @pytest.mark.parametrize("name", ["mobilenetv3_small_050", "vit_tiny_patch16_224"])
@@ -268,10 +270,10 @@ def test_models_without_second_derivative_are_cured(name):
         schedule=ScheduleConfig(inner_steps=2, outer_every=1, warmup=1, batch_size=8, val_batch_size=8),
     )
     trainer = IFTTrainer(recipe)
-    assert not trainer.by_differences
+    assert not trainer.outer.by_differences
     assert any("second derivative" in note for note in trainer.notes)
     trainer.fit()
-    assert trainer.solution is not None
+    assert trainer.outer.solution is not None
 
 
 class Once(torch.autograd.Function):
@@ -300,10 +302,10 @@ def test_a_model_without_second_derivative_falls_back_to_differences_and_says_so
         data=from_datasets(Halves(), Halves()), schedule=schedule, outer=OuterConfig(second_derivative="exact")
     )
     trainer = IFTTrainer(recipe, classifier=OnlyOnce())
-    assert trainer.by_differences
+    assert trainer.outer.by_differences
     assert any("finite differences" in note for note in trainer.notes)
     trainer.fit()
-    assert trainer.noise.square > 0
+    assert trainer.outer.noise.square > 0
 
 
 def test_fitted_temperature_is_the_one_that_was_planted():
