@@ -4,7 +4,6 @@ Nothing here knows about augmentation or training. What a model needs so that th
 differentiated twice is prepared here too, because it is a property of the model.
 """
 
-import difflib
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from augnet.nearest import nearest
 
 SMALL = "small"
 # One basic block per stage and a deep stem of 8 channels: 310 k weights, the size at which two CPU cores
@@ -47,9 +48,8 @@ class ClassifierConfig:
             if self.pretrained:
                 raise ValueError("classifier 'small' has no pretrained weights; name a timm model, such as 'resnet18'")
         elif not timm.is_model(self.name):
-            near = difflib.get_close_matches(self.name, [SMALL, *timm.list_models()], n=3)
-            hint = f"did you mean {', '.join(map(repr, near))}?" if near else "`timm.list_models()` lists the names"
-            raise ValueError(f"timm has no model {self.name!r}; {hint}")
+            advice = nearest(self.name, [SMALL, *timm.list_models()], "`timm.list_models()` lists the names")
+            raise ValueError(f"timm has no model {self.name!r}{advice}")
 
 
 class Classifier(nn.Module):

@@ -5,13 +5,14 @@ what may stand there. Read off the messages of jsonargparse 4.53; a message of a
 """
 
 import dataclasses
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from augnet.nearest import nearest
 
 TYPES = {
     "int": "a whole number",
@@ -45,7 +46,7 @@ def explained(message: str, settings: Sequence[str], families: Mapping[str, Sequ
     if found := re.search(r"Option '([\w.]+)' is not accepted", text):
         return _unknown(found[1], settings)
     if found := re.search(r"(?:dot import path string:|valid subclass of \w+\. Got value:) (\S+)", text):
-        return f"{key} has no member {found[1]!r}{nearest(found[1], list(family))}"
+        return f"{key} has no member {found[1]!r}{nearest(found[1], family)}"
     if found := re.search(r"class_path '[\w.]*?(\w+)': the following arguments are required: (\w+)", text):
         return f"{found[1]} needs the setting {found[2]!r}; set {key}.{found[2]}"
     if found := re.search(r"Unable to load config ['\"](.*?)['\"]", text):
@@ -86,16 +87,9 @@ def check_recipe_file(path: Path | str, groups: Sequence[str]) -> None:
             raise ValueError(f"{name} of {path} is a group of settings, found {content[name]!r}")
 
 
-def nearest(name: str, known: Sequence[str]) -> str:
-    """Say which known names are like this one, or, if none is, which there are."""
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    return f"; did you mean {' or '.join(near)}?" if near else f"; there is {', '.join(sorted(known))}"
-
-
 def _unknown(name: str, settings: Sequence[str]) -> str:
-    groups = sorted({setting.split(".")[0] for setting in settings})
-    advice = nearest(name, settings) if difflib.get_close_matches(name, settings, cutoff=0.5) else nearest("", groups)
-    return f"there is no setting {name!r}{advice}"
+    groups = ", ".join(sorted({setting.split(".")[0] for setting in settings}))
+    return f"there is no setting {name!r}{nearest(name, settings, f'there is {groups}')}"
 
 
 def _fields(member: Any) -> list[str]:

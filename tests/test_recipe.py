@@ -170,7 +170,7 @@ def test_a_member_named_on_the_command_line_starts_from_its_own_defaults():
         ("outer: {betas: [0.9, 1.0]}", r"betas must lie in \[0, 1\)"),
         ("outer: {difference_step: 0}", "difference_step must be above 0, found 0"),
         ("outer: {precondition: optimiser}", "set inner.optimiser to 'adamw'"),
-        ("classifier: {name: resnet81}", "timm has no model 'resnet81'; did you mean 'resnet18'"),
+        ("classifier: {name: resnet81}", "timm has no model 'resnet81'; did you mean resnet18"),
         ("classifier: {name: qqqqqqq}", r"`timm.list_models\(\)` lists the names"),
         ("classifier: {pretrained: true}", "'small' has no pretrained weights"),
         ("tensorboard: maybe", "tensorboard should be true or false, found 'maybe'"),

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from augnet.data.images import ImageSet, label_tensor
 from augnet.data.pixels import resize
-from augnet.data.sources import DataSource, fingerprint, numbered
+from augnet.data.sources import DataSource, pooled
 from augnet.data.splits import Pool
 
 DAMAGED = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, lzma.LZMAError, zlib.error)
@@ -57,15 +57,7 @@ class Npz(DataSource):
             keyed["test"] = _part(_arrays(test), "", test)
         if self.size is not None:
             keyed = {k: ImageSet(resize(part.images, self.size), part.labels, part.groups) for k, part in keyed.items()}
-        parts = list(keyed.values())
-        classes = tuple(str(name) for name in arrays["classes"].ravel()) if "classes" in arrays else numbered(parts)
-        return Pool(
-            train=keyed["train"],
-            val=keyed.get("val"),
-            test=keyed.get("test"),
-            classes=classes,
-            fingerprint=fingerprint(*parts),
-        )
+        return pooled(keyed, arrays["classes"].ravel() if "classes" in arrays else None)
 
 
 def to_pixels(array: np.ndarray) -> UInt8[Tensor, "n c h w"]:

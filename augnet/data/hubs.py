@@ -1,9 +1,8 @@
 """Data sets by name: torchvision's, and those of the Hugging Face hub."""
 
-import difflib
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,9 @@ from torch.utils.data import Dataset
 from augnet.data.folders import choose_size
 from augnet.data.images import LabelledImages, SampleSet, label_tensor, labels_of
 from augnet.data.pixels import as_tensor
-from augnet.data.sources import DataSource, fingerprint, in_memory, numbered
+from augnet.data.sources import DataSource, in_memory, numbered, pooled
 from augnet.data.splits import Pool
+from augnet.nearest import nearest, plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +102,10 @@ class HuggingFace(DataSource):
     label: str | None = None
     memory_limit: int = 1_000
 
+    def anchored(self) -> "HuggingFace":
+        # The library, too, looks for a folder first.
+        return replace(self, name=str(Path(self.name).absolute())) if Path(self.name).is_dir() else self
+
     def read(self) -> Pool:
         try:
             import datasets
@@ -180,18 +184,8 @@ def gathered(
     for name, part in sets.items():
         lazy = SampleSet(part.samples, part.labels, size, channels)
         read[name] = in_memory(lazy) if total <= memory_limit * 1_000_000 else lazy
-    parts = list(read.values())
-    names = numbered(parts)
-    if classes is not None and len(classes) >= len(names):
-        names = tuple(str(name) for name in classes)
-    return Pool(
-        train=read["train"],
-        val=read.get("val"),
-        test=read.get("test"),
-        classes=names,
-        fingerprint=fingerprint(*parts),
-        notes=tuple(notes),
-    )
+    named = classes is not None and len(classes) >= len(numbered(read.values()))
+    return pooled(read, classes if named else None, notes)
 
 
 def torchvision_names() -> dict[str, type]:
@@ -202,17 +196,6 @@ def torchvision_names() -> dict[str, type]:
     kinds = [kind for kind in vars(datasets).values() if inspect.isclass(kind)]
     kinds = [kind for kind in kinds if issubclass(kind, datasets.VisionDataset)]
     return {plain(k.__name__): k for k in kinds if {"train", "split"} & set(inspect.signature(k).parameters)}
-
-
-def plain(name: str) -> str:
-    """Write a name in lower case, without dashes, underscores and spaces."""
-    return name.lower().replace("-", "").replace("_", "").replace(" ", "")
-
-
-def nearest(name: str, known: Mapping[str, Any] | list[str]) -> str:
-    """Say which known names are like this one."""
-    close = difflib.get_close_matches(plain(name), list(known), n=3, cutoff=0.6)
-    return f"; did you mean {' or '.join(repr(match) for match in close)}?" if close else ""
 
 
 def _shape(image: Any) -> tuple[int, int, int]:

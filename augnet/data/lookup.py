@@ -4,8 +4,9 @@ from pathlib import Path
 
 from augnet.data.archives import Npz
 from augnet.data.folders import Folder
-from augnet.data.hubs import HuggingFace, Torchvision, nearest, plain, torchvision_names
+from augnet.data.hubs import HuggingFace, Torchvision, torchvision_names
 from augnet.data.sources import DataSource, Digits
+from augnet.nearest import nearest, plain
 
 
 def source_from(text: str, root: str | Path | None = None, download: bool = False) -> DataSource:
@@ -40,7 +41,6 @@ def source_from(text: str, root: str | Path | None = None, download: bool = Fals
     if plain(text) in known:
         return Torchvision(name=text, root=root or "data", download=download)
     here = [entry.name for entry in Path().iterdir() if entry.is_dir() and not entry.name.startswith(".")]
-    advice = (
-        nearest(text, ["digits", *known, *here]) or "; give a folder, an .npz file, digits, or a name such as cifar10"
-    )
+    otherwise = "give a folder, an .npz file, digits, or a name such as cifar10"
+    advice = nearest(text, ["digits", *known, *here], otherwise)
     raise ValueError(f"no such path or data set: {text!r}{advice}")

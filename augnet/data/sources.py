@@ -5,9 +5,10 @@ A source reads everything it has once (`read`) and leaves the cutting to `splits
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -57,6 +58,13 @@ class DataSource(ABC):
             ValueError: if what is there cannot be used; the message says what to change.
         """
 
+    def anchored(self) -> "DataSource":
+        """Give the same source with absolute paths, which means the same in any working directory."""
+        names = [field.name for field in fields(self) if Path in (field.type, *get_args(field.type))]
+        given = {name: getattr(self, name) for name in names}
+        found: dict[str, Any] = {name: str(Path(path).absolute()) for name, path in given.items() if path is not None}
+        return replace(self, **found)
+
     def load(self, seed: int) -> Splits:
         """Read the images and cut them into training, validation and test parts.
 
@@ -89,8 +97,7 @@ class Digits(DataSource):
         digits = load_digits()
         images = torch.from_numpy((digits.images * (255 / 16)).round().astype(np.uint8))[:, None]
         train = ImageSet(images if self.size is None else resize(images, self.size), digits.target)
-        names = tuple(str(name) for name in digits.target_names)
-        return Pool(train=train, classes=names, fingerprint=fingerprint(train))
+        return pooled({"train": train}, digits.target_names)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,15 +119,12 @@ class Pair(DataSource):
     classes: Sequence[str] | None = None
 
     def read(self) -> Pool:
-        given = (self.train, self.val, self.test)
-        parts = [None if part is None else sized(labelled(part), self.size) for part in given]
-        present = [part for part in parts if part is not None]
-        for part in present:
+        given = {"train": self.train, "val": self.val, "test": self.test}
+        parts = {name: sized(labelled(part), self.size) for name, part in given.items() if part is not None}
+        for part in parts.values():
             # One look now, rather than a failure hours later.
             part.batch(range(min(8, len(part))))
-        classes = numbered(present) if self.classes is None else tuple(str(name) for name in self.classes)
-        _, val, test = parts
-        return Pool(train=present[0], val=val, test=test, classes=classes, fingerprint=fingerprint(*present))
+        return pooled(parts, self.classes)
 
 
 def from_datasets(
@@ -169,7 +173,19 @@ def in_memory(images: SampleSet) -> ImageSet:
     return ImageSet(pixels, images.labels, images.groups)
 
 
-def numbered(parts: Sequence[LabelledImages]) -> tuple[str, ...]:
+def pooled(parts: Mapping[str, LabelledImages], classes: Iterable[object] | None, notes: Iterable[str] = ()) -> Pool:
+    """Make a pool of the parts called train, val and test; classes that have no names are numbered."""
+    return Pool(
+        train=parts["train"],
+        val=parts.get("val"),
+        test=parts.get("test"),
+        classes=numbered(parts.values()) if classes is None else tuple(map(str, classes)),
+        fingerprint=fingerprint(*parts.values()),
+        notes=tuple(notes),
+    )
+
+
+def numbered(parts: Iterable[LabelledImages]) -> tuple[str, ...]:
     """Name the classes by their numbers, up to the largest label in any part."""
     largest = max((int(part.labels.max()) for part in parts if len(part)), default=-1)
     return tuple(str(label) for label in range(largest + 1))

@@ -17,7 +17,8 @@ from augnet.implicit.curvature import (
     zeros_for_unused,
 )
 from augnet.implicit.hypergradient import Hypergradient, hypergradient, hypergradient_by_differences
-from augnet.implicit.inverse import ConjugateGradient, Exact, Identity, InverseHessian, Neumann, Nystrom, Solution
+from augnet.implicit.inverse import ConjugateGradient, Exact, Identity, InverseHessian, Nystrom, Solution
+from augnet.implicit.neumann import Neumann
 from augnet.implicit.unrolled import Unrolled, unrolled_hypergradient
 
 __all__ = [

@@ -170,6 +170,7 @@ class RunFolder:
                 "hyperparameters": sum(w.numel() for w in trainer.augmenter.parameters()),
                 "weights": sum(w.numel() for w in trainer.inner.weights),
                 "notes": trainer.notes,
+                "alarms": [],
             }
         )
 
@@ -237,7 +238,7 @@ class RunFolder:
             trainer.notes.append(f"not bit for bit the same run: {', '.join(changed)} changed since it was begun")
         if self.tensorboard is not None:
             self.tensorboard = _tensorboard(self.path, trainer.step + 1)
-        self._cut_metrics(trainer.step)
+        self._cut(trainer.step)
 
     def save(self, trainer: "IFTTrainer") -> None:
         """Write the augmenter, the classifier and a checkpoint as they are.
@@ -277,7 +278,7 @@ class RunFolder:
         self._write_record(record)
 
     def add_row(self, progress: Progress) -> None:
-        """Append a row to metrics.csv."""
+        """Append a row to metrics.csv, and alarms that went off to the record."""
         row = progress.row()
         path = self.path / "metrics.csv"
         fresh = not path.exists()
@@ -286,13 +287,20 @@ class RunFolder:
             if fresh:
                 writer.writeheader()
             writer.writerow(row)
+        if progress.warnings:
+            record = Run(self.path).record
+            record["alarms"] += [{"step": progress.step, "sentence": sentence} for sentence in progress.warnings]
+            self._write_record(record)
         if self.tensorboard is not None:
             for name, value in row.items():
                 self.tensorboard.add_scalar(name, value, progress.step)
             self.tensorboard.flush()
 
-    def _cut_metrics(self, step: int) -> None:
-        """Drop the rows that were written after the checkpoint; a killed run may have left half a line, too."""
+    def _cut(self, step: int) -> None:
+        """Drop rows and alarms that were written after the checkpoint; a killed run may have left half a line, too."""
+        record = Run(self.path).record
+        record["alarms"] = [alarm for alarm in record["alarms"] if alarm["step"] <= step]
+        self._write_record(record)
         path = self.path / "metrics.csv"
         if not path.exists():
             return

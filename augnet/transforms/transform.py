@@ -9,8 +9,6 @@ Members are declared in geometry.py (warps), colour.py (linear colour), tone.py 
 filters.py (neighbourhoods) and corruption.py (what cameras and files do); fuse.py applies a list of them.
 """
 
-import difflib
-import inspect
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -19,6 +17,9 @@ from typing import ClassVar
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from augnet.family import members
+from augnet.nearest import nearest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,14 +142,7 @@ def per_image(amount: Float[Tensor, "b"]) -> Float[Tensor, "b 1 1 1"]:
 
 def all_transforms() -> list[type[DifferentiableTransform]]:
     """List every concrete member of the family, in the order in which they were imported."""
-
-    def below(family: type[DifferentiableTransform]) -> list[type[DifferentiableTransform]]:
-        found = [] if inspect.isabstract(family) else [family]
-        for member in family.__subclasses__():
-            found += below(member)
-        return found
-
-    return below(DifferentiableTransform)  # type: ignore[type-abstract]
+    return members(DifferentiableTransform)
 
 
 def named(name: str) -> type[DifferentiableTransform]:
@@ -157,10 +151,7 @@ def named(name: str) -> type[DifferentiableTransform]:
     Raises:
         ValueError: if there is none of that name; the message suggests the nearest.
     """
-    members = {member.__name__: member for member in all_transforms()}
-    if name in members:
-        return members[name]
-    by_lower = {known.lower(): known for known in members}
-    near = [by_lower[match] for match in difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.5)]
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(sorted(members))}"
-    raise ValueError(f"there is no transform named {name!r}; {hint}")
+    known = {member.__name__: member for member in all_transforms()}
+    if name not in known:
+        raise ValueError(f"there is no transform named {name!r}{nearest(name, known)}")
+    return known[name]

@@ -59,9 +59,9 @@ def refused(capsys, *arguments):
     ("command", "words"),
     [
         ("no/such/path", "there is no file or folder 'no/such/path'"),
-        ("cifra10", "no such path or data set: 'cifra10'; did you mean 'cifar10'"),
+        ("cifra10", "no such path or data set: 'cifra10'; did you mean cifar10"),
         ("one two", "one DATA is enough, found 'one' and 'two'"),
-        ("--model resnet81", "timm has no model 'resnet81'; did you mean 'resnet18'"),
+        ("--model resnet81", "timm has no model 'resnet81'; did you mean resnet18"),
         ('--model resnet18 --classifier.options {"nonsense":1}', "timm cannot make 'resnet18'"),
         ("--model vit_tiny_patch16_224 --data.size 8", "cannot take 1-channel images of 8×8 pixels"),
         ("--augmenter.transforms [Rotat]", "augmenter.transforms has no member 'Rotat'; did you mean Rotate"),
@@ -173,7 +173,11 @@ def full(after=0):
 
 @pytest.mark.parametrize(
     ("files", "name"),
-    [(0, "record.json"), (1, "augmenter.safetensors"), (2, "classifier.safetensors"), (3, "state.safetensors")],
+    list(
+        enumerate(
+            ["recipe.yaml", "record.json", "augmenter.safetensors", "classifier.safetensors", "state.safetensors"]
+        )
+    ),
 )
 def test_a_disk_that_is_full_at_once_leaves_nothing_behind(capsys, monkeypatch, files, name):
     monkeypatch.setattr(os, "fsync", full(after=files))
@@ -185,9 +189,9 @@ def test_a_disk_that_is_full_at_once_leaves_nothing_behind(capsys, monkeypatch, 
 
 
 def test_a_disk_that_fills_up_keeps_what_was_learned(capsys, monkeypatch):
-    """The record and two checkpoints of three files are written; the third, of step 20, is not whole."""
+    """The recipe, the record and two checkpoints of three files are written; the third, of step 20, is not whole."""
     with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", full(after=9))
+        patch.setattr(os, "fsync", full(after=10))
         assert main(["train", "--out", "run", "--checkpoint_every=10", *QUICK]) == 2
     captured = capsys.readouterr()
     assert "no space left to write run/resume/state.safetensors" in captured.err.splitlines()[-1]

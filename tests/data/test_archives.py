@@ -80,12 +80,8 @@ def test_a_changed_file_is_read_again(tmp_path):
     [
         ({"images": RGB}, "has no 'labels'; it holds images"),
         ({"pictures": RGB, "labels": LABELS}, "has no 'images'; it holds labels, pictures"),
-        ({"images": RGB, "labels": LABELS[:5]}, "12 images for 5 labels"),
-        ({"images": RGB, "labels": LABELS - 1}, "label -1 is negative"),
-        ({"images": RGB, "labels": LABELS / 1.0}, "labels are float64"),
+        ({"images": RGB, "labels": LABELS[:5]}, r"^images of '.*a\.npz': there are 12 images for 5"),
         ({"images": RGB, "labels": LABELS, "classes": np.array(["a"])}, "label 1 is out of range"),
-        ({"images": RGB, "labels": LABELS * 0}, "one class only"),
-        ({"images": RGB, "labels": LABELS, "groups": LABELS[:3]}, "3 groups for 12 labels"),
         ({"images": np.array([{}], dtype=object), "labels": LABELS}, "pickled objects, which are not safe to open"),
         ({"test_images": RGB, "test_labels": LABELS}, "neither images nor train_images"),
     ],

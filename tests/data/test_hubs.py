@@ -68,8 +68,15 @@ def test_data_that_are_not_there_are_asked_for(tmp_path):
 
 
 def test_a_name_that_torchvision_does_not_know_is_refused():
-    with pytest.raises(ValueError, match="no training data 'cifra10'; did you mean 'cifar10'"):
+    with pytest.raises(ValueError, match="no training data 'cifra10'; did you mean cifar10"):
         Torchvision(name="cifra10").read()
+
+
+def test_a_data_set_of_the_hub_is_no_path_but_a_folder_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert HuggingFace(name="owner/pets").anchored() == HuggingFace(name="owner/pets")
+    (tmp_path / "owner" / "pets").mkdir(parents=True)
+    assert HuggingFace(name="owner/pets").anchored() == HuggingFace(name=str(tmp_path / "owner" / "pets"))
 
 
 def test_without_its_library_the_hub_says_what_to_install(monkeypatch):

@@ -36,9 +36,9 @@ def test_a_path_to_nothing_is_said(text, tmp_path, monkeypatch):
 def test_a_misspelt_name_is_answered_with_the_nearest(tmp_path, monkeypatch):
     (tmp_path / "my-pictures").mkdir()
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match="no such path or data set: 'cifra10'; did you mean 'cifar10'"):
+    with pytest.raises(ValueError, match="no such path or data set: 'cifra10'; did you mean cifar10"):
         source_from("cifra10")
-    with pytest.raises(ValueError, match="did you mean 'my-pictures'"):
+    with pytest.raises(ValueError, match="did you mean my-pictures"):
         source_from("my_picture")
     with pytest.raises(ValueError, match=r"give a folder, an \.npz file, digits"):
         source_from("qqqqqq")

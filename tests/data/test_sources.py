@@ -1,5 +1,8 @@
 """What holds for every source of images, and the sources that need no file."""
 
+import os
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -19,6 +22,7 @@ from augnet.data import (
     all_batches,
     from_datasets,
 )
+from augnet.family import members
 
 RNG = np.random.default_rng(0)
 
@@ -53,7 +57,7 @@ def settings_of(member, folder):
     return {}
 
 
-@pytest.fixture(params=DataSource.__subclasses__(), ids=lambda member: member.__name__)
+@pytest.fixture(params=members(DataSource), ids=lambda member: member.__name__)
 def make(request, tmp_path):
     """Make the source with further settings."""
     needed = settings_of(request.param, tmp_path)
@@ -87,6 +91,19 @@ def test_a_seed_gives_the_same_split_again(make):
 
 def test_the_fingerprint_does_not_depend_on_the_seed(make):
     assert make().load(seed=0).fingerprint == make().load(seed=1).fingerprint
+
+
+def test_an_anchored_source_is_the_same_in_any_working_directory(make, tmp_path, monkeypatch):
+    """Every path is given relative to one directory and read from another."""
+    monkeypatch.chdir(tmp_path)
+    source = make()
+    given = {name: value for name, value in vars(source).items() if str(value).startswith(str(tmp_path))}
+    relative = replace(source, **{name: os.path.relpath(value) for name, value in given.items()})
+    anchored = relative.anchored()
+    assert all(os.path.isabs(getattr(anchored, name)) for name in given)
+    monkeypatch.chdir(tmp_path.parent)
+    assert anchored.load(seed=0).fingerprint == source.load(seed=0).fingerprint
+    assert anchored.anchored() == anchored
 
 
 def test_size_makes_squares(make):

@@ -5,6 +5,7 @@ import torch
 from torch.func import functional_call, hessian
 from torch.func import grad as gradient_of
 
+from augnet.family import members
 from augnet.implicit import (
     ConjugateGradient,
     Exact,
@@ -25,21 +26,8 @@ def name(inverse):
     return type(inverse).__name__
 
 
-def quadratic(size: int = 6, hyperparameters: int = 3):
-    """A positive definite, B, t and h at random, and the minimiser w of w'Aw/2 - w'Bh."""
-    generator = torch.Generator().manual_seed(0)
-
-    def draw(*shape):
-        return torch.randn(*shape, generator=generator, dtype=torch.float64)
-
-    Q, _ = torch.linalg.qr(draw(size, size))
-    A = Q @ torch.diag(torch.linspace(0.5, 8, size, dtype=torch.float64)) @ Q.T
-    A, B, t, h = (A + A.T) / 2, draw(size, hyperparameters), draw(size), draw(hyperparameters).requires_grad_()
-    return A, B, t, h, torch.linalg.solve(A, B @ h).detach().requires_grad_()
-
-
 @pytest.mark.parametrize("inverse", SOLVERS, ids=name)
-def test_hypergradient_of_a_quadratic_is_exact(inverse):
+def test_hypergradient_of_a_quadratic_is_exact(quadratic, inverse):
     """train = w'Aw/2 - w'Bh, val = |w - t|²/2, so dval/dh = B'A⁻¹(w* - t); Nyström has A + ρI for A."""
     A, B, t, h, w = quadratic()
     damped = A + (inverse.rho if isinstance(inverse, Nystrom) else 0) * torch.eye(6, dtype=torch.float64)
@@ -49,7 +37,7 @@ def test_hypergradient_of_a_quadratic_is_exact(inverse):
     )
 
 
-def test_a_direct_dependence_is_added():
+def test_a_direct_dependence_is_added(quadratic):
     """val = |w - t|²/2 + |h|²/2 adds h; the gradients handed back are those of both losses by w."""
     A, B, t, h, w = quadratic()
     w = (w.detach() + 1).requires_grad_()
@@ -62,7 +50,7 @@ def test_a_direct_dependence_is_added():
 
 
 @pytest.mark.parametrize("flat", [True, False])
-def test_a_validation_gradient_may_take_the_place_of_the_loss(flat):
+def test_a_validation_gradient_may_take_the_place_of_the_loss(quadratic, flat):
     """With b given flat or per weight and no loss, only the direct part is missing."""
     A, B, t, h, w = quadratic()
     b = (w - t).detach()
@@ -70,7 +58,7 @@ def test_a_validation_gradient_may_take_the_place_of_the_loss(flat):
     torch.testing.assert_close(found.gradients[0], B.T @ torch.linalg.solve(A, b))
 
 
-def test_weights_and_hyperparameters_that_a_loss_does_not_use_count_as_zero():
+def test_weights_and_hyperparameters_that_a_loss_does_not_use_count_as_zero(quadratic):
     """Beside w stands a weight in no loss, and beside h a hyperparameter in none: zeros, and dval/dh as before."""
     A, B, t, h, w = quadratic()
     idle, ignored = torch.ones(2, dtype=torch.float64, requires_grad=True), torch.ones(4, requires_grad=True)
@@ -82,7 +70,7 @@ def test_weights_and_hyperparameters_that_a_loss_does_not_use_count_as_zero():
 
 
 @pytest.mark.parametrize("steps", [1, 2, 7])
-def test_neumann_is_the_unrolled_gradient_at_a_fixed_point(steps):
+def test_neumann_is_the_unrolled_gradient_at_a_fixed_point(quadratic, steps):
     """At the minimum, K steps of learning rate α stay put, and their derivative is α Σ_{j<K} (I - αA)ʲ B."""
     A, B, t, h, w = quadratic()
 
@@ -167,7 +155,7 @@ def test_a_tanh_network_retrained_to_the_minimum_agrees():
 
 @pytest.mark.parametrize("inverse", [Exact(), Neumann(steps=3), ConjugateGradient(), Identity()], ids=name)
 @pytest.mark.parametrize("project", [False, True])
-def test_differences_stand_for_double_backward(inverse, project):
+def test_differences_stand_for_double_backward(quadratic, inverse, project):
     """A cubic term makes H depend on w, so that a difference is not exact by luck; errors are about 1e-9."""
     A, B, t, h, w = quadratic()
     w = (w.detach() + 0.1).requires_grad_()
@@ -184,7 +172,7 @@ def test_differences_stand_for_double_backward(inverse, project):
 
 
 @pytest.mark.parametrize("inverse", [Exact(), Neumann(steps=3), Identity()], ids=name)
-def test_forward_differences_are_exact_on_a_quadratic(inverse):
+def test_forward_differences_are_exact_on_a_quadratic(quadratic, inverse):
     """The gradient is linear in w, so its difference over any step is its derivative."""
     A, B, t, h, w = quadratic()
     w = (w.detach() + 0.1).requires_grad_()
@@ -220,7 +208,7 @@ def test_gauss_newton_is_the_hessian_of_a_linear_model(inverse):
     torch.testing.assert_close(found.gradients[0], expected)
 
 
-def test_the_average_is_applied_to_every_vector_of_weights():
+def test_the_average_is_applied_to_every_vector_of_weights(quadratic):
     """Two devices, the other one with twice the Hessian and twice the gradient: averages are 1.5 times ours.
 
     (1.5 A)⁻¹ (1.5 b) = A⁻¹ b, so the answer is unchanged, and the training gradient handed back is the average.
@@ -233,7 +221,7 @@ def test_the_average_is_applied_to_every_vector_of_weights():
     torch.testing.assert_close(found.train_gradient[0], 1.5 * (A @ w - B @ h).detach())
 
 
-def test_a_warm_single_product_converges_from_call_to_call():
+def test_a_warm_single_product_converges_from_call_to_call(quadratic):
     """The same problem 1,500 times, one product each: x ends at the exact solution (SOBA, all else frozen)."""
     A, B, t, h, w = quadratic()
     solution = None
@@ -244,15 +232,15 @@ def test_a_warm_single_product_converges_from_call_to_call():
     torch.testing.assert_close(found.gradients[0], B.T @ torch.linalg.solve(A, (w - t).detach()))
 
 
-@pytest.mark.parametrize("kind", InverseHessian.__subclasses__())
-def test_hyperparameters_out_of_reach_are_an_error(kind):
+@pytest.mark.parametrize("kind", members(InverseHessian))
+def test_hyperparameters_out_of_reach_are_an_error(quadratic, kind):
     A, B, t, h, w = quadratic()
     other = torch.ones(2, requires_grad=True)
     with pytest.raises(ValueError, match="no gradient reaches any of the 1 hyperparameters"):
         hypergradient(w @ A @ w / 2 - w @ B @ h, (w - t).square().sum() / 2, [w], [other], kind())
 
 
-def test_missing_arguments_are_named():
+def test_missing_arguments_are_named(quadratic):
     A, B, _, h, w = quadratic()
     train_loss = w @ A @ w / 2 - w @ B @ h
     with pytest.raises(ValueError, match="neither val_loss nor val_gradient was given"):
@@ -263,7 +251,7 @@ def test_missing_arguments_are_named():
         hypergradient_by_differences(lambda: train_loss, w.sum(), [w], [h], Exact(curvature="gauss_newton"))
 
 
-def test_float32_agrees_with_float64():
+def test_float32_agrees_with_float64(quadratic):
     """Condition 16 and 24-bit numbers: five digits remain, and the number type stays what it was."""
     A, B, t, h, w = (tensor.detach().float() for tensor in quadratic())
     h, w = h.requires_grad_(), w.requires_grad_()

@@ -6,29 +6,18 @@ import torch
 from augnet.implicit import ConjugateGradient, Exact, Identity, Neumann, hypergradient
 
 
-def unconverged(seed: int, size: int = 6, hyperparameters: int = 3):
-    generator = torch.Generator().manual_seed(seed)
-
-    def draw(*shape):
-        return torch.randn(*shape, generator=generator, dtype=torch.float64)
-
-    Q, _ = torch.linalg.qr(draw(size, size))
-    A = Q @ torch.diag(torch.linspace(0.5, 8, size, dtype=torch.float64)) @ Q.T
-    return (A + A.T) / 2, draw(size, hyperparameters), draw(size), draw(hyperparameters), draw(size)
-
-
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize(
     "inverse", [Exact(), ConjugateGradient(steps=5), Neumann(steps=1500)], ids=lambda i: type(i).__name__
 )
-def test_it_is_the_hypergradient_of_training_within_the_plane(inverse, seed):
+def test_it_is_the_hypergradient_of_training_within_the_plane(quadratic, inverse, seed):
     """Training that may not move along g(w₀), anywhere in space: differences of the retrained validation loss agree.
 
     With Q an orthonormal basis of the plane, w(h) = w₀ + Qz minimises w'Aw/2 - w'Bh at z = (Q'AQ)⁻¹Q'(Bh - Aw₀), which
     is 0 at the h we stand at, although w₀ is not converged. val = |w - t|²/2 is quadratic, so differences are exact.
     """
-    A, B, t, h, w = unconverged(seed)
-    g = A @ w - B @ h
+    A, B, t, h, w = quadratic(seed, converged=False)
+    g = (A @ w - B @ h).detach()
     basis = torch.linalg.svd(g[None])[2][1:].T
 
     def retrained(h):
@@ -37,17 +26,15 @@ def test_it_is_the_hypergradient_of_training_within_the_plane(inverse, seed):
     torch.testing.assert_close(retrained(h), w)
     moves = 1e-3 * torch.eye(3, dtype=torch.float64)
     expected = [((retrained(h + d) - t).square().sum() - (retrained(h - d) - t).square().sum()) / 4e-3 for d in moves]
-    w, h = w.requires_grad_(), h.requires_grad_()
     losses = w @ A @ w / 2 - w @ B @ h, (w - t).square().sum() / 2
     found = hypergradient(*losses, [w], [h], inverse, project=True)
     torch.testing.assert_close(found.gradients[0], torch.stack(expected).detach(), rtol=1e-8, atol=1e-9)
     assert abs(float(found.solution.value @ g)) < 1e-9
 
 
-def test_a_warm_start_is_projected_on_the_plane_of_the_new_gradient():
+def test_a_warm_start_is_projected_on_the_plane_of_the_new_gradient(quadratic):
     """The last solution lies in the plane of another g; left as it is, the part along the new g would never shrink."""
-    A, B, t, h, w = unconverged(0)
-    w, h = w.requires_grad_(), h.requires_grad_()
+    A, B, t, h, w = quadratic(0, converged=False)
     losses = w @ A @ w / 2 - w @ B @ h, (w - t).square().sum() / 2
     cold = hypergradient(*losses, [w], [h], Neumann(steps=1500), project=True)
     start = cold.solution._replace(next=cold.solution.next + 5 * cold.train_gradient[0])
@@ -58,13 +45,12 @@ def test_a_warm_start_is_projected_on_the_plane_of_the_new_gradient():
 
 
 @pytest.mark.parametrize("inverse", [Identity(), Neumann(steps=3), ConjugateGradient()], ids=lambda i: type(i).__name__)
-def test_a_scale_of_the_training_loss_gets_nothing(inverse):
+def test_a_scale_of_the_training_loss_gets_nothing(quadratic, inverse):
     """train = exp(s) f(w): the minimum does not depend on s, so 0 is right; ∂g/∂s = g, and Pg = 0.
 
     Without the projection T1–T2 answers -b'g, which calls a larger loss progress whenever b'g > 0.
     """
-    A, _, t, _, w = unconverged(1)
-    w = w.requires_grad_()
+    A, _, t, _, w = quadratic(1, converged=False)
     s = torch.zeros((), dtype=torch.float64, requires_grad=True)
 
     def losses():
@@ -110,17 +96,15 @@ def test_its_limit_is_a_response_along_the_gradient():
     assert float(projected.gradients[0]) == pytest.approx(0, abs=1e-6)
 
 
-def test_it_changes_nothing_at_the_minimum_but_does_right_beside_it():
+def test_it_changes_nothing_at_the_minimum_but_does_right_beside_it(quadratic):
     """At g = 0 (up to rounding) both agree. A step of 1e-6 along the lowest eigenvector e leaves g along e.
 
     The projection then takes out all of e: the answer is that of A⁻¹ without e, however small g is.
     """
-    A, B, t, h, _ = unconverged(2)
-    minimum = torch.linalg.solve(A, B @ h)
+    A, B, t, h, minimum = quadratic(2)
     values, vectors = torch.linalg.eigh(A)
-    h = h.requires_grad_()
     for step in (0.0, 1e-6):
-        w = (minimum + step * vectors[:, 0]).requires_grad_()
+        w = (minimum + step * vectors[:, 0]).detach().requires_grad_()
         losses = w @ A @ w / 2 - w @ B @ h, (w - t).square().sum() / 2
         found = hypergradient(*losses, [w], [h], Exact(), project=True).gradients[0]
         kept = slice(1 if step else 0, None)

@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from augnet.augmenter import AugmenterConfig
 from augnet.classifier import ClassifierConfig
-from augnet.data import Digits, ImageSet, from_datasets
+from augnet.data import Digits, ImageSet, Npz, from_datasets
 from augnet.implicit import ConjugateGradient, Identity, Neumann
 from augnet.recipe import InnerConfig, OuterConfig, Recipe, ScheduleConfig
 from augnet.training import IFTTrainer, Run, TrainingDiverged
@@ -193,6 +194,21 @@ def test_a_checkpoint_of_another_recipe_or_other_data_is_refused(quick, tmp_path
     record.write_text(json.dumps(json.loads(record.read_text()) | {"data_fingerprint": "0" * 64}))
     with pytest.raises(ValueError, match=r"the data of .* have changed"):
         IFTTrainer.resume(tmp_path / "run")
+
+
+def test_a_run_on_a_relative_path_goes_on_from_any_working_directory(quick, tmp_path, monkeypatch):
+    """The recipe that began it names other data from elsewhere, where its path leads to nothing."""
+    monkeypatch.chdir(tmp_path)
+    pixels = np.random.default_rng(0).integers(0, 256, (90, 8, 8), dtype=np.uint8)
+    np.savez("a.npz", images=pixels, labels=np.arange(90) % 3)
+    recipe = quick(data=Npz(path="a.npz"))
+    IFTTrainer(recipe, out="run").fit()
+    assert IFTTrainer.resume("run", recipe=recipe).step == 24
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert IFTTrainer.resume("../run").step == 24
+    with pytest.raises(ValueError, match="another recipe: data differ"):
+        IFTTrainer.resume("../run", recipe=recipe)
 
 
 class Small(nn.Module):

@@ -200,7 +200,7 @@ def test_a_name_finds_its_class():
 def test_a_misspelt_name_is_corrected():
     with pytest.raises(ValueError, match="did you mean Rotate"):
         named("rotat")
-    with pytest.raises(ValueError, match=r"known are .*Rotate"):
+    with pytest.raises(ValueError, match=r"there is .*Rotate"):
         named("zzzz")
 
 
