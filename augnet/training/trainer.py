@@ -20,10 +20,11 @@ from augnet.data import DataSource, batches
 from augnet.recipe import Recipe
 from augnet.training.alarms import Alarms
 from augnet.training.device import device_named
+from augnet.training.folder import RunFolder
 from augnet.training.inner import InnerLevel
 from augnet.training.outer import Batch, OuterLevel
 from augnet.training.progress import Progress, Watch
-from augnet.training.run import Run, RunFolder
+from augnet.training.run import Run
 
 # Non-finite steps in a row after which a training gives up.
 PATIENCE = 5
