@@ -100,7 +100,8 @@ class OuterConfig:
 
     Args:
         learning_rate: at the start; a cosine takes it to 0, since what is learned last is mostly noise.
-        betas: of Adam's averages; the first one averages out the noise of the hypergradient.
+        betas: of Adam's averages; the first one averages out the noise of the hypergradient, and the second has a long
+            memory, so that little is changed where the validation loss has little left to say.
         second_derivative: `differences` of gradients, at half the time and a third of the memory of `exact` double
             backward passes; what they miss is far below the noise of a batch (see `DifferenceProducts`).
         difference_step: length of a difference, relative to the norm of the weights.
@@ -119,13 +120,13 @@ class OuterConfig:
     """
 
     learning_rate: float = 5e-3
-    betas: tuple[float, float] = (0.9, 0.99)
+    betas: tuple[float, float] = (0.9, 0.999)
     second_derivative: Literal["differences", "exact"] = "differences"
     difference_step: float = 0.01
     precondition: Literal["none", "optimiser"] = "none"
     project: bool = True
     temperature: bool = True
-    use_price: float = 0.001
+    use_price: float = 0.0005
     spread_reward: float = 0.0
     label_safety: float = 0.0
     watch: float = 0.1
