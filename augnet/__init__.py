@@ -3,6 +3,7 @@
 from augnet.augmenter import Augmenter, AugmenterConfig, load
 from augnet.classifier import Classifier, ClassifierConfig
 from augnet.data import from_datasets
+from augnet.export import LearnedAugment
 from augnet.implicit import hypergradient
 from augnet.recipe import InnerConfig, OuterConfig, Recipe, ScheduleConfig
 from augnet.training import IFTTrainer, Progress, Run, TrainingDiverged
@@ -14,6 +15,7 @@ __all__ = [
     "ClassifierConfig",
     "IFTTrainer",
     "InnerConfig",
+    "LearnedAugment",
     "OuterConfig",
     "Progress",
     "Recipe",

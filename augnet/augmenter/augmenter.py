@@ -12,12 +12,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from augnet import transforms as tf
-from augnet.augmenter.policy import Learned, Policy, PolicyHead, summarise
-from augnet.augmenter.unet import UNet
+from augnet.augmenter.policy import Learned, Policy, PolicyHead, check_strength, summarise
+from augnet.augmenter.unet import UNet, shrink
 from augnet.transforms import DifferentiableTransform, fuse
 
 # Channels of a bottleneck, beyond those of any classifier that it could serve: a slip in a setting, not a wish.
 WIDEST = 4096
+# Smallest and largest setting that makes sense; a file that asks for more is refused before it is given memory.
+BOUNDS = {"depth": (1, 13), "width": (1, WIDEST), "working_size": (1, 4096), "noise_channels": (0, 1024)}
 
 
 def default_transforms() -> list[DifferentiableTransform]:
@@ -63,11 +65,13 @@ class AugmenterConfig:
                 raise ValueError(f"{name} must lie between 0 and 1, found {getattr(self, name)}")
         if not 0 <= self.residual_limit <= 1:
             raise ValueError(f"residual_limit must lie in [0, 1], found {self.residual_limit}")
-        for name in ("depth", "width", "working_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}")
-        if self.noise_channels < 0:
-            raise ValueError(f"noise_channels must not be negative, found {self.noise_channels}")
+        for name, (least, most) in BOUNDS.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, found {getattr(self, name)}")
+            if getattr(self, name) > most:
+                raise ValueError(f"{name} must be at most {most:,}, found {getattr(self, name)}")
+        if self.gates not in ("choices", "all"):
+            raise ValueError(f"gates must be choices or all, found {self.gates!r}")
         if (channels := self.width * 2 ** (self.depth - 1)) > WIDEST:
             raise ValueError(
                 f"depth {self.depth} and width {self.width} make a bottleneck of {channels:,} channels, but at most "
@@ -130,28 +134,46 @@ class Augmenter(nn.Module):
         half = (2 * half - 1).to(like.device)
         return torch.cat([half, -half])[:count]
 
-    def policy(self, images: Float[Tensor, "b c h w"], noise: Float[Tensor, "b n"] | None = None) -> Policy:
+    def draws(self, noise: Float[Tensor, "b n"]) -> Float[Tensor, "b d"]:
+        """Return the part of the noise that the transforms take: places, patterns."""
+        return noise[:, self.config.noise_channels + 2 * len(self.transforms) :]
+
+    def policy(
+        self, images: Float[Tensor, "b c h w"], noise: Float[Tensor, "b n"] | None = None, strength: float = 1.0
+    ) -> Policy:
         """Decide without doing: what `forward` would apply to these images with this noise.
 
         Raises:
             ValueError: if there are no transforms.
         """
         noise = self.draw_noise(len(images)) if noise is None else noise
-        return self._decide(self._look(images, noise), noise)
+        return self._decide(self._look(images, noise), noise, strength)
+
+    def residual(
+        self, images: Float[Tensor, "b c h w"], noise: Float[Tensor, "b n"], strength: float = 1.0
+    ) -> Float[Tensor, "b c h w"]:
+        """Paint without adding: what `forward` would add to these images, once transformed.
+
+        Raises:
+            ValueError: if there is no decoder.
+        """
+        return self._paint(self._look(images, noise), images, strength)
 
     def forward(
-        self, images: Float[Tensor, "b c h w"], noise: Float[Tensor, "b n"] | None = None
+        self, images: Float[Tensor, "b c h w"], noise: Float[Tensor, "b n"] | None = None, strength: float = 1.0
     ) -> Float[Tensor, "b c h w"]:
         """Augment; the same noise gives the same images.
 
         Args:
             images: values in [0, 1].
             noise: of `draw_noise`; drawn from torch's global generator if left out.
+            strength: 1 is as learned; others scale amounts, residual and the probability of choices, up to their
+                limits.
         """
-        return self.augment(images, noise)[0]
+        return self.augment(images, noise, strength)[0]
 
     def augment(
-        self, images: Float[Tensor, "b c h w"], noise: Float[Tensor, "b n"] | None = None
+        self, images: Float[Tensor, "b c h w"], noise: Float[Tensor, "b n"] | None = None, strength: float = 1.0
     ) -> tuple[Float[Tensor, "b c h w"], Policy | None]:
         """Augment, and say what was decided; the policy is None where there are no transforms."""
         if images.ndim != 4 or not images.is_floating_point():
@@ -166,14 +188,10 @@ class Augmenter(nn.Module):
         policy = None
         augmented = images
         if self.head is not None:
-            policy = self._decide(levels, noise)
-            draws = noise[:, self.config.noise_channels + 2 * len(self.transforms) :]
-            augmented = fuse.apply(self.transforms, images, policy.amounts, draws)
+            policy = self._decide(levels, noise, strength)
+            augmented = fuse.apply(self.transforms, images, policy.amounts, self.draws(noise))
         if self.config.residual_limit > 0:
-            residual = self.config.residual_limit * self.unet.decode(levels).tanh()
-            if residual.shape[-2:] != images.shape[-2:]:
-                residual = F.interpolate(residual, images.shape[-2:], mode="bilinear", align_corners=False)
-            augmented = tf.straight_through_clamp(augmented + residual)
+            augmented = tf.straight_through_clamp(augmented + self._paint(levels, images, strength))
         return augmented, policy
 
     def summary(self, images: Float[Tensor, "b c h w"]) -> list[Learned]:
@@ -185,16 +203,23 @@ class Augmenter(nn.Module):
             return summarise(self.policy(images, noise), self.transforms)
 
     def _look(self, images: Tensor, noise: Tensor) -> list[Tensor]:
-        size = [min(side, self.config.working_size) for side in images.shape[-2:]]
-        if list(images.shape[-2:]) != size:
-            images = F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
+        images = shrink(images, self.config.working_size)
         seen = noise[:, : self.config.noise_channels, None, None].expand(-1, -1, *images.shape[-2:])
         return self.unet.encode(torch.cat([images, seen], dim=1))
 
-    def _decide(self, levels: list[Tensor], noise: Tensor) -> Policy:
+    def _paint(self, levels: list[Tensor], images: Tensor, strength: float) -> Tensor:
+        share = self.unet.decode(levels).tanh()
+        if strength != 1:
+            check_strength(strength)
+            share = (strength * share).clamp(-1, 1)
+        residual = self.config.residual_limit * share
+        # At the same size too, where it changes nothing: asking would tie an exported program to sizes.
+        return F.interpolate(residual, images.shape[-2:], mode="bilinear", align_corners=False)
+
+    def _decide(self, levels: list[Tensor], noise: Tensor, strength: float) -> Policy:
         if self.head is None:
             raise ValueError("this augmenter has no transforms, so it has no policy; look at its images instead")
         first, k = self.config.noise_channels, len(self.transforms)
         return self.head(
-            levels[-1].mean(dim=(-2, -1)), noise[:, first : first + k], noise[:, first + k : first + 2 * k]
+            levels[-1].mean(dim=(-2, -1)), noise[:, first : first + k], noise[:, first + k : first + 2 * k], strength
         )

@@ -8,8 +8,11 @@ No gradient passes through a choice. Its probability learns from the log-probabi
 of each image on the validation loss (`IFTTrainer.outer_step`), which is unbiased, where relaxed Bernoulli and
 straight-through gradients are not. The other transforms exist at amount 0 too, so their probabilities learn from
 slopes.
+
+A strength other than 1 scales centre, spread and the probability of choices; magnitudes stop at 1 all the same.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -85,7 +88,11 @@ class PolicyHead(nn.Module):
         self.register_buffer("choice", torch.tensor([t.choice for t in transforms]), persistent=False)
 
     def forward(
-        self, features: Float[Tensor, "b features"], noise: Float[Tensor, "b k"], dice: Float[Tensor, "b k"]
+        self,
+        features: Float[Tensor, "b features"],
+        noise: Float[Tensor, "b k"],
+        dice: Float[Tensor, "b k"],
+        strength: float = 1.0,
     ) -> Policy:
         """Decide; `noise` and `dice` are uniform on (-1, 1)."""
         # The mean over features, not their sum: the step of a weight should move a raw output no further than
@@ -94,6 +101,10 @@ class PolicyHead(nn.Module):
         centre, spread, probability = (GAIN * self.linear(normal)).chunk(3, dim=-1)
         centre, spread, probability = (CENTRE_SHARE * centre).tanh(), spread.sigmoid(), probability.sigmoid()
         probability = LEAST_PROBABILITY + (1 - 2 * LEAST_PROBABILITY) * probability
+        if strength != 1:
+            check_strength(strength)
+            centre, spread = strength * centre, strength * spread
+            probability = torch.where(self.choice, (strength * probability).clamp(max=1), probability)
         drawn = dice + 1 < 2 * probability
         chances = torch.where(drawn, probability, 1 - probability)
         log_probability = torch.where(self.choice, chances.log(), torch.zeros_like(chances)).sum(dim=-1)
@@ -111,8 +122,17 @@ class PolicyHead(nn.Module):
         return Policy(centre, spread, probability, amounts, log_probability, use)
 
 
+def check_strength(strength: float) -> None:
+    """Raise ValueError unless `strength` is a number of at least 0."""
+    if not isinstance(strength, int | float) or not 0 <= strength < math.inf:
+        raise ValueError(
+            f"strength must be a number of at least 0 (0 changes nothing, 1 is as learned), found {strength!r}"
+        )
+
+
 def _logit(probability: float) -> float:
-    return float(torch.logit(torch.tensor(probability, dtype=torch.float64)))
+    # On the CPU also where a file's augmenter is laid out on the meta device, which has no values.
+    return float(torch.logit(torch.tensor(probability, dtype=torch.float64, device="cpu")))
 
 
 class Learned(NamedTuple):

@@ -65,6 +65,13 @@ class DataSource(ABC):
         found: dict[str, Any] = {name: str(Path(path).absolute()) for name, path in given.items() if path is not None}
         return replace(self, **found)
 
+    @property
+    def title(self) -> str:
+        """Name the images for people, without the path where they lie: `cifar10`, `signs`, `digits`."""
+        given = [getattr(self, name) for name in ("name", "path", "root") if hasattr(self, name)]
+        path = Path(given[0] if given else type(self).__name__.lower())
+        return path.absolute().parent.name if path.stem == "train" else path.stem
+
     def load(self, seed: int) -> Splits:
         """Read the images and cut them into training, validation and test parts.
 

@@ -173,8 +173,10 @@ class RunFolder:
         learned = trainer.learned()
         about = {
             "classes": list(trainer.splits.classes),
+            "data": trainer.recipe.data and trainer.recipe.data.title,
             "data_fingerprint": trainer.splits.fingerprint,
             "images": len(trainer.splits.train),
+            "size": list(trainer.splits.size),
             "steps": trainer.step,
             "words": [item.words for item in learned],
         }

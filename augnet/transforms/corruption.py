@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from math import pi
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -54,7 +54,9 @@ def normal_pattern(keys: Float[Tensor, "b 2"], count: int) -> Float[Tensor, "b n
     bits = _scramble(bits ^ second[:, None])
     radius = (((bits >> 16) & 0xFFFF).float() + 0.5).div(2**16).log().mul(-2).sqrt()
     angle = (bits & 0xFFFF).float() * (2 * pi / 2**16)
-    return torch.cat((radius * angle.cos(), radius * angle.sin()), 1)[:, :count]
+    pairs = torch.cat((radius * angle.cos(), radius * angle.sin()), 1)
+    # Not a slice: whether one takes all or a part would tie an exported program to sizes.
+    return F.pad(pairs, (0, count - 2 * half))
 
 
 def _scramble(bits: Int[Tensor, "*any"]) -> Int[Tensor, "*any"]:
@@ -105,7 +107,8 @@ class JPEG(DifferentiableTransform):
         planes = images * 255 - 128
         if rgb:
             planes = _mixed(planes, YCBCR)
-        planes = F.pad(planes, (0, -width % 8, 0, -height % 8), mode="replicate")
+        below, right = _missing(height), _missing(width)
+        planes = F.pad(planes, (0, right, 0, below), mode="replicate")
         blocks = planes.unflatten(3, (-1, 8)).unflatten(2, (-1, 8)).transpose(3, 4)
         cosine, _ = waves(8, images)
         strengths = cosine @ blocks @ cosine.T
@@ -113,10 +116,17 @@ class JPEG(DifferentiableTransform):
             levels = strengths / steps.clamp(min=1e-6)
             error = levels.round() - levels
         blocks = cosine.T @ (strengths + steps * error) @ cosine
-        planes = blocks.transpose(3, 4).flatten(4, 5).flatten(2, 3)[:, :, :height, :width]
+        # Not a slice, as in `normal_pattern`.
+        planes = F.pad(blocks.transpose(3, 4).flatten(4, 5).flatten(2, 3), (0, -right, 0, -below))
         if rgb:
             planes = _mixed(planes, RGB)
         return (planes + 128) / 255
+
+
+def _missing(count: int) -> int:
+    """Count what `count` pixels lack of whole blocks of 8, of two at least: one would tie an exported program to it."""
+    blocks: Any = torch.sym_max(2, (count + 7) // 8)
+    return 8 * blocks - count
 
 
 def _mixed(planes: Float[Tensor, "b 3 h w"], matrix: Float[Tensor, "3 3"]) -> Float[Tensor, "b 3 h w"]:

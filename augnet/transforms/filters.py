@@ -76,7 +76,9 @@ class GaussianBlur(DifferentiableTransform):
         height, width = images.shape[-2:]
         variance = (amount * width).square()
         along_x = _spread(variance, width)
-        along_y = along_x if height == width else _spread(variance, height)
+        # An exported program is for all sizes, so it must not ask whether images are square.
+        square = not torch.compiler.is_exporting() and height == width
+        along_y = along_x if square else _spread(variance, height)
         across = (images.flatten(1, 2) @ along_x).view_as(images)
         return along_y[:, None] @ across
 

@@ -189,3 +189,17 @@ def test_a_pair_with_too_few_names_is_refused():
     items = [(torch.zeros(1, 2, 2), i % 3) for i in range(9)]
     with pytest.raises(ValueError, match="training label 2 is out of range: there are 2 classes"):
         from_datasets(items, classes=["a", "b"]).load(seed=0)
+
+
+@pytest.mark.parametrize(
+    ("source", "label"),
+    [
+        (Digits(), "digits"),
+        (Npz(path="somewhere/signs.npz"), "signs"),
+        (Npz(path="somewhere/signs/train.npz"), "signs"),
+        (Folder(root="pictures/leaves"), "leaves"),
+        (Torchvision(name="CIFAR10"), "CIFAR10"),
+    ],
+)
+def test_a_source_is_named_without_the_path_where_it_lies(source, label):
+    assert source.title == label

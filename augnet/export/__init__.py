@@ -1,0 +1,36 @@
+"""What was learned, in the forms that other people's training code takes."""
+
+from typing import TYPE_CHECKING
+
+from augnet.augmenter import Augmenter
+from augnet.export.learned_augment import LearnedAugment
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from augnet.export.albumentations_dual import LearnedDual
+
+__all__ = ["LearnedAugment", "dual"]
+
+
+def dual(augmenter: "Augmenter | Path | str", *, strength: float = 1.0, p: float = 1.0) -> "LearnedDual":
+    """Make an `albumentations.DualTransform`, for a place in `albumentations.Compose`.
+
+    Args:
+        augmenter: an augmenter, its file, or the folder of a run.
+        strength: 0 changes nothing, 1 is as learned, more goes up to the limits.
+        p: probability that a sample is augmented at all.
+
+    Raises:
+        ModuleNotFoundError: if albumentations is not installed.
+    """
+    try:
+        # Here, since importing albumentations takes a second.
+        from augnet.export.albumentations_dual import LearnedDual
+    except ModuleNotFoundError as error:
+        if error.name != "albumentations":
+            raise
+        raise ModuleNotFoundError(
+            "albumentations is not installed; run: pip install 'albumentations>=2.0.8,<3'", name=error.name
+        ) from error
+    return LearnedDual(augmenter, strength=strength, p=p)

@@ -1,0 +1,138 @@
+"""What was drawn for some images, and doing it.
+
+The U-Net decides on a small copy; what it decided is done at full size, and only on the images that it changes.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from kornia.color import rgb_to_grayscale
+from torch import Tensor
+
+from augnet.augmenter import Augmenter
+from augnet.export.motion import Motion
+from augnet.transforms import DifferentiableTransform, Flow, LinearColour, Warp, fuse
+
+
+class Drawn(NamedTuple):
+    """One row for each image."""
+
+    noise: Float[Tensor, "b n"]
+    amounts: Float[Tensor, "b k"]
+    chosen: Bool[Tensor, "b"]  # whether the image is to be augmented at all
+
+    def repeated(self, times: int) -> "Drawn":
+        """Give every image's row to so many frames."""
+        return Drawn(*(column.repeat_interleave(times, 0) for column in self))
+
+
+def draw(
+    augmenter: Augmenter,
+    images: Float[Tensor, "b c h w"],
+    *,
+    strength: float = 1.0,
+    p: float = 1.0,
+    noise: Float[Tensor, "b n"] | None = None,
+) -> Drawn:
+    """Decide what to do with each image.
+
+    Args:
+        augmenter: decides, on its own device.
+        images: values in [0, 1].
+        strength: 0 changes nothing, 1 is as learned.
+        p: probability that an image is augmented at all.
+        noise: of `Augmenter.draw_noise`; drawn from torch's global generator if left out.
+
+    Raises:
+        ValueError: if the images have other channels than the augmenter and neither are grey.
+    """
+    count = len(images)
+    noise = augmenter.draw_noise(count) if noise is None else noise
+    chosen = torch.ones(count, dtype=torch.bool, device=noise.device)
+    if p < 1:
+        chosen = torch.rand(count, device=noise.device) < p
+    if augmenter.head is None:
+        return Drawn(noise, noise.new_zeros(count, 0), chosen)
+    amounts = augmenter.policy(_seen(augmenter, images, noise), noise, strength).amounts
+    # A file's weights may be finite and still overflow on some image: that image is left as it is.
+    return Drawn(noise, (amounts * chosen[:, None]).nan_to_num(0.0, 0.0, 0.0), chosen)
+
+
+def augment(
+    augmenter: Augmenter, images: Float[Tensor, "b c h w"], drawn: Drawn, *, strength: float = 1.0
+) -> Float[Tensor, "b c h w"]:
+    """Do what was drawn; images to which nothing is done come back bit for bit."""
+    residual = None
+    if augmenter.config.residual_limit > 0 and strength > 0:
+        residual = augmenter.residual(_seen(augmenter, images, drawn.noise), drawn.noise, strength).nan_to_num(0.0)
+        residual = (residual * drawn.chosen[:, None, None, None]).to(images)
+    augmented = _transformed(augmenter.transforms, images, drawn.amounts, augmenter.draws(drawn.noise))
+    if residual is None:
+        return augmented
+    # Painted for other channels: grey is the mean of colours, and the same in all of them.
+    residual = residual.mean(1, keepdim=True) if images.shape[1] == 1 else residual
+    changed = drawn.chosen.to(images.device)[:, None, None, None]
+    return torch.where(changed, (augmented + residual).clamp(0, 1), augmented)
+
+
+def _seen(augmenter: Augmenter, images: Tensor, noise: Tensor) -> Tensor:
+    """Give the U-Net as many channels as it was trained with, on its device."""
+    images = images.to(noise)
+    if images.shape[1] == augmenter.channels:
+        return images
+    if (images.shape[1], augmenter.channels) == (1, 3):
+        return images.expand(-1, 3, -1, -1)
+    if (images.shape[1], augmenter.channels) == (3, 1):
+        return rgb_to_grayscale(images)
+    raise ValueError(
+        f"this augmenter was learned on images of {augmenter.channels} channel(s), found images of {images.shape[1]}; "
+        "only grey (1) and RGB (3) stand in for one another"
+    )
+
+
+def _transformed(
+    transforms: Sequence[DifferentiableTransform], images: Tensor, amounts: Tensor, draws: Tensor
+) -> Tensor:
+    """Do what `fuse.apply` does without what changes nothing, which for few images is most of it."""
+    active = (amounts != 0).tolist()
+    amounts, draws = amounts.to(images), draws.to(images)
+    shares = draws.split([transform.draws for transform in transforms], dim=1)
+    untouched = images
+    for group in _groups(tuple(map(type, transforms)), images.shape[1]):
+        rows = [i for i, row in enumerate(active) if any(row[k] for k in group)]
+        if not rows:
+            continue
+        members = [k for k in group if any(row[k] for row in active)]
+        everywhere = len(rows) == len(images)
+        index = slice(None) if everywhere else torch.tensor(rows, device=images.device)
+        changed = _done(
+            [transforms[k] for k in members],
+            images[index],
+            torch.stack([amounts[index, k] for k in members], dim=1),
+            torch.cat([shares[k][index] for k in members], dim=1),
+        )
+        if everywhere:
+            images = changed
+        else:
+            images = images.clone() if images is untouched else images
+            images[index] = changed
+    return images
+
+
+def _done(members: Sequence[DifferentiableTransform], images: Tensor, amounts: Tensor, draws: Tensor) -> Tensor:
+    if isinstance(members[0], Warp | Flow):
+        size = (images.shape[-2], images.shape[-1])
+        return Motion(members, amounts, draws, size).fetch(images).clamp(0, 1)
+    return fuse.apply(members, images, amounts, draws)
+
+
+@functools.cache
+def _groups(kinds: tuple[type[DifferentiableTransform], ...], channels: int) -> list[list[int]]:
+    """Say which members share one pass, in the order of `fuse.apply`; members that need RGB do nothing to grey."""
+    usable = [k for k, kind in enumerate(kinds) if channels == 3 or not kind.needs_rgb]
+    warps = [k for k in usable if issubclass(kinds[k], (Warp, Flow))]
+    colours = [k for k in usable if issubclass(kinds[k], LinearColour)]
+    return [warps, colours, *([k] for k in usable if k not in warps + colours)]
