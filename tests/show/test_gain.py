@@ -1,0 +1,68 @@
+"""Leaving transforms out, where it is known what that does."""
+
+import pytest
+import torch
+
+from augnet import Augmenter, AugmenterConfig, Recipe, ScheduleConfig
+from augnet import transforms as tf
+from augnet.data import ImageSet
+from augnet.show import leave_one_out
+from augnet.show.decisions import at_step
+
+
+@pytest.fixture
+def task():
+    """Three classes of noise with a brightness of their own; a linear classifier."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(48) % 3
+    images = torch.randint(0, 60, (48, 1, 6, 6), generator=generator) + 80 * labels[:, None, None, None]
+    data = ImageSet(images.byte(), labels)
+    recipe = Recipe(schedule=ScheduleConfig(inner_steps=6, warmup=1, batch_size=16), device="cpu")
+    return data, recipe
+
+
+def build():
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, 3))
+
+
+def policy(**often):
+    """An augmenter of mirror and brightness, each as often as said and by a fixed spread."""
+    config = AugmenterConfig(transforms=[tf.MirrorLeftRight(), tf.Brightness()], width=4, depth=1)
+    row = {f"{name}.probability": share for name, share in often.items()}
+    return at_step(Augmenter(config, 1).eval(), {**row, "Brightness.centre": 0.0, "Brightness.spread": 0.4})
+
+
+def test_what_is_never_done_is_missed_by_nobody(task):
+    """Without it the training is the same, step by step, so the difference is 0 and so is its error."""
+    data, recipe = task
+    # Below 0.01 no policy goes, so the noise of 6 steps of 16 images makes no mirror in these draws.
+    mirror, brightness, both = leave_one_out(
+        policy(MirrorLeftRight=0.01, Brightness=0.9), build, data, data, recipe, seeds=1
+    )
+    assert mirror == ("mirror left-right", 0.0, 0.0)
+    assert brightness.difference != 0
+    assert both.difference == pytest.approx(brightness.difference)
+
+
+def test_brightness_that_is_the_class_must_not_be_changed(task):
+    """The class is the brightness: changing it by up to its full range can only mislead, so the loss falls without."""
+    data, recipe = task
+    _, brightness, _ = leave_one_out(
+        policy(MirrorLeftRight=0.01, Brightness=0.99), build, data, data, recipe, seeds=3, steps=60
+    )
+    assert brightness.difference < -2 * brightness.error < 0
+
+
+def test_the_time_that_it_will_take_is_said_once(task):
+    data, recipe = task
+    said = []
+    leave_one_out(policy(MirrorLeftRight=0.5, Brightness=0.5), build, data, data, recipe, seeds=1, report=said.append)
+    assert len(said) == 1
+    assert said[0] > 0
+
+
+def test_nothing_to_leave_out_is_refused(task):
+    data, recipe = task
+    painter = Augmenter(AugmenterConfig(transforms=[], residual_limit=0.1), 1)
+    with pytest.raises(ValueError, match="needs transforms, steps and seeds, found 0"):
+        leave_one_out(painter, build, data, data, recipe, seeds=1)

@@ -1,0 +1,87 @@
+"""Which images are shown, and how classes are told."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from augnet.show import Subject
+from augnet.show.subject import fairly
+
+
+@pytest.mark.parametrize("classes", [3, 659])
+def test_every_class_comes_once_before_any_comes_twice(classes):
+    labels = torch.arange(2 * classes + 1) % classes
+    chosen = labels[fairly(labels, labels, 2 * classes)]
+    assert sorted(chosen[:classes].tolist()) == list(range(classes))
+    assert sorted(chosen[classes:].tolist()) == list(range(classes))
+
+
+def test_the_choice_is_fixed_by_its_seed_and_not_by_the_order_of_classes():
+    labels = torch.arange(60) % 20
+    assert fairly(labels, labels, 5, seed=1) == fairly(labels, labels, 5, seed=1)
+    assert labels[fairly(labels, labels, 5, seed=1)].tolist() != labels[fairly(labels, labels, 5, seed=2)].tolist()
+
+
+def test_a_class_without_images_is_passed_over():
+    labels = torch.tensor([0, 0, 4, 4])
+    assert sorted(labels[fairly(labels, labels, 2)].tolist()) == [0, 4]
+
+
+def test_fewer_images_than_wanted_are_all_chosen():
+    assert sorted(fairly(torch.rand(5, 1, 4, 4), None, 10)) == [0, 1, 2, 3, 4]
+
+
+def paint(folder, number, channels=3):
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(number)
+    shape = (12, 12, 3) if channels == 3 else (12, 12)
+    Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).save(folder / f"{number}.png")
+
+
+def test_a_run_is_shown_on_its_own_validation_images(run_folder):
+    subject = Subject.of_run(run_folder)
+    assert subject.images.shape == (30, 3, 12, 12)
+    assert subject.labels.bincount().tolist() == [10, 10, 10]
+    assert subject.source == "30 of 30 validation images"
+
+
+def test_a_folder_without_classes_is_shown_without_labels(run_folder, tmp_path):
+    for number in range(5):
+        paint(tmp_path / "five", number, channels=1)
+    subject = Subject.of_run(run_folder, str(tmp_path / "five"))
+    assert subject.images.shape == (5, 3, 12, 12)
+    assert subject.labels is None
+
+
+def test_classes_are_told_by_their_names_so_one_may_be_missing(tmp_path, run_folder, monkeypatch):
+    for number, name in enumerate(["c", "a", "c"]):
+        paint(tmp_path / "images" / name, number)
+    record = {**Subject.of_run(run_folder).run.record, "classes": ["a", "b", "c"]}
+    monkeypatch.setattr("augnet.training.Run.record", record)
+    subject = Subject.of_run(run_folder, str(tmp_path / "images"))
+    assert sorted(subject.labels.tolist()) == [0, 2, 2]
+
+
+def test_images_of_other_classes_count_as_unlabelled_and_the_reader_is_told(tmp_path, run_folder):
+    for number, name in enumerate(["cat", "dog"]):
+        paint(tmp_path / "images" / name, number)
+    subject = Subject.of_run(run_folder, str(tmp_path / "images"))
+    assert subject.labels is None
+    assert "the first being 'cat'" in subject.notes[0]
+
+
+def test_a_file_is_shown_on_images_of_another_size(tmp_path, run_folder):
+    for number in range(3):
+        folder = tmp_path / "large" / f"class {number % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 40), (number, 80, 80)).save(folder / f"{number}.png")
+    subject = Subject.of_file(run_folder / "augmenter.safetensors", str(tmp_path / "large"))
+    assert subject.images.shape == (3, 3, 40, 40)
+    assert subject.classes == ("class 0", "class 1")
+    assert subject.classifier is None
+
+
+def test_an_empty_folder_is_refused(tmp_path, run_folder):
+    with pytest.raises(ValueError, match="holds no images"):
+        Subject.of_run(run_folder, str(tmp_path))
