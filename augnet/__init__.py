@@ -1,5 +1,8 @@
 """augnet learns the augmentation that a data set wants, from the validation loss, by gradient."""
 
+import importlib
+from types import ModuleType
+
 from augnet.augmenter import Augmenter, AugmenterConfig, load
 from augnet.classifier import Classifier, ClassifierConfig
 from augnet.data import from_datasets
@@ -26,3 +29,10 @@ __all__ = [
     "hypergradient",
     "load",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Import `augnet.show` and `augnet.compare` when first used: they bring matplotlib, which takes a second."""
+    if name in ("compare", "show"):
+        return importlib.import_module(f"augnet.{name}")
+    raise AttributeError(f"module 'augnet' has no attribute {name!r}")

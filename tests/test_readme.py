@@ -1,26 +1,30 @@
 """What the README shows is what augnet does."""
 
+import importlib
 import re
 import shlex
 from pathlib import Path
 
+import albumentations
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from augnet import ScheduleConfig, cli
+import augnet
+from augnet import IFTTrainer, Recipe, ScheduleConfig, cli
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
 SHELL = "".join(text for kind, text in BLOCKS if kind == "bash").replace("\\\n", " ")
 COMMANDS = [line for line in SHELL.splitlines() if line.startswith("augnet train") and "--resume" not in line]
-(PYTHON,) = [text for kind, text in BLOCKS if kind == "python"]
+AFTERWARDS = [line for line in SHELL.splitlines() if re.match("augnet (export|show|compare)", line)]
+TRAINING, TRANSFORM = (text for kind, text in BLOCKS if kind == "python")
 
 
 @pytest.fixture
 def workplace(tmp_path, monkeypatch):
-    """A folder that holds what the README's commands name."""
+    """Make a folder that holds what the README's commands name."""
     monkeypatch.chdir(tmp_path)
     pixels = np.random.default_rng(0).integers(0, 256, (12, 16, 16, 3), dtype=np.uint8)
     for number, image in enumerate(pixels):
@@ -31,6 +35,7 @@ def workplace(tmp_path, monkeypatch):
     for name in ("archive.npz", "signs/train.npz"):
         np.savez(tmp_path / name, images=pixels, labels=np.arange(12) % 2)
     (tmp_path / "recipes").symlink_to(Path(__file__).parent.parent / "recipes")
+    return tmp_path
 
 
 def test_there_are_commands():
@@ -46,7 +51,8 @@ def test_every_command_is_understood(command, workplace, monkeypatch, capsys):
         made.append((recipe, out))
         raise ValueError("far enough")
 
-    monkeypatch.setattr(cli, "IFTTrainer", begin)
+    # The verb hides the module of the same name.
+    monkeypatch.setattr(importlib.import_module("augnet.cli.train"), "IFTTrainer", begin)
     assert cli.main(shlex.split(command, comments=True)[1:]) == 2
     assert capsys.readouterr().err == "augnet: far enough\n"
     assert made
@@ -65,6 +71,36 @@ def test_the_python_example_runs(workplace, monkeypatch):
     monkeypatch.setattr("augnet.ScheduleConfig", lambda inner_steps: short)
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 2))
     names = {"train": Dots(), "val": Dots(), "test": Dots(), "model": model, "images": torch.rand(5, 3, 8, 8)}
-    exec(PYTHON, names)
+    exec(TRAINING, names)
     assert names["augmented"].shape == (5, 3, 8, 8)
     assert names["trainer"].step == 8
+
+
+@pytest.fixture(scope="module")
+def signs(tmp_path_factory):
+    """Make a folder with a tiny run in it, under the README's name."""
+    folder = tmp_path_factory.mktemp("readme")
+    recipe = Recipe.parse(
+        ["--data.size=8", "--data.train_size=60", "--data.val_size=40", "--augmenter.width=4", "--device=cpu",
+         "--schedule.inner_steps=12", "--schedule.warmup=2", "--schedule.batch_size=8", "--schedule.val_batch_size=8"]
+    )  # fmt: skip
+    IFTTrainer(recipe, out=folder / "runs/signs").fit()
+    return folder
+
+
+def test_the_commands_after_training_run(signs, workplace, monkeypatch, capsys):
+    """One after the other, as a person would type them, with two seeds in place of five."""
+    monkeypatch.chdir(signs)
+    (signs / "path").symlink_to(workplace / "path")
+    assert len(AFTERWARDS) == 9
+    for command in AFTERWARDS:
+        arguments = shlex.split(command, comments=True)[1:]
+        few = ["--seeds=2", "--jobs=1"] if arguments[0] == "compare" else []
+        assert cli.main([*arguments, *few]) == 0, capsys.readouterr().err
+    names = {"augnet": augnet, "torch": torch, "albumentations": albumentations}
+    names["image"] = torch.randint(0, 256, (1, 40, 30), dtype=torch.uint8)
+    exec(TRANSFORM, names)
+    assert names["augmented"].shape == (1, 40, 30)
+    assert names["augmented"].dtype == torch.float32
+    pixels = np.zeros((20, 20, 1), dtype=np.uint8)
+    assert names["pipeline"](image=pixels)["image"].shape == pixels.shape

@@ -8,19 +8,25 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
+from augnet.cli.compare import compare
+from augnet.cli.export import export
+from augnet.cli.show import show
 from augnet.cli.train import train
 from augnet.training import TrainingDiverged
 
-USAGE = """usage: augnet [-h] {train} ...
+USAGE = """usage: augnet [-h] {train,show,export,compare} ...
 
 Learn an image augmentation from the validation loss.
 
   train    learn an augmenter and a classifier from labelled images; writes a run folder
+  show     draw what was learned: figures, and a page that explains itself
+  export   write an augmenter for other people's training code
+  compare  retrain with it and with fixed augmentation, and say whether it is worth using
 
 `augnet VERB --help` explains a verb.
 """
 
-VERBS: dict[str, Callable[[list[str]], int]] = {"train": train}
+VERBS: dict[str, Callable[[list[str]], int]] = {"train": train, "show": show, "export": export, "compare": compare}
 # What torch says, in a plain RuntimeError, where a machine has no more memory.
 OUT_OF_MEMORY = ("out of memory", "allocate memory", "not enough memory")
 

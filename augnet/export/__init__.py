@@ -3,14 +3,21 @@
 from typing import TYPE_CHECKING
 
 from augnet.augmenter import Augmenter
+from augnet.export.label_safety import LabelSafety, measure
 from augnet.export.learned_augment import LearnedAugment
+from augnet.export.plain import PlainPolicy
+from augnet.export.programs import onnx_program, torch_program
+from augnet.export.target import Exported, Target, target_for
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from augnet.export.albumentations_dual import LearnedDual
 
-__all__ = ["LearnedAugment", "dual"]
+__all__ = [
+    "Exported", "LabelSafety", "LearnedAugment", "PlainPolicy", "Target", "dual", "measure", "onnx_program",
+    "target_for", "torch_program",
+]  # fmt: skip
 
 
 def dual(augmenter: "Augmenter | Path | str", *, strength: float = 1.0, p: float = 1.0) -> "LearnedDual":

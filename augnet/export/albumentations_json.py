@@ -147,7 +147,7 @@ COUNTERPARTS: "dict[type, Callable[[Step, PlainPolicy], A.BasicTransform | A.Bas
     tf.Solarize: lambda step, _: A.Solarize(threshold_range=(1 - step.high, 1 - step.low), p=step.probability),
     tf.Posterize: _posterize,
     tf.Equalize: lambda step, _: A.Equalize(p=step.probability * _mean(step)),
-    tf.AutoContrast: lambda step, _: A.AutoContrast(p=step.probability * _mean(step)),
+    tf.AutoContrast: lambda step, _: A.AutoContrast(method="pil", p=step.probability * _mean(step)),
     tf.Sharpness: _sharpen,
     tf.GaussianBlur: _blur,
     tf.MotionBlur: _smear,

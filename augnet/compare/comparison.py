@@ -1,0 +1,199 @@
+"""The comparison of a run with fixed augmentation: what is trained, what comes of it, and the verdict.
+
+Every arm trains a fresh classifier on the run's training and validation images, with the run's classifier, optimiser,
+schedule and batch size, and is tested once. The arms share their seeds. Learning has a cost of its own, which
+retraining hides; so the best fixed arm is also trained for longer, by as many steps as fit into the time of the whole
+joint run. How many that is follows from the run's own clock: its seconds over those of a step that updates the
+classifier alone.
+"""
+
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from augnet.compare.arm import Arm
+from augnet.compare.bench import Bench
+from augnet.compare.naming import chosen
+from augnet.compare.processes import Processes
+from augnet.compare.results import Results
+from augnet.compare.study import Study, Tell, usable
+from augnet.compare.summary import Section, ranked
+from augnet.compare.verdict import Verdict, judge
+from augnet.data import DataSource
+from augnet.training import Run
+from augnet.training.device import device_named
+
+# Processes that share a GPU by default.
+ON_A_GPU = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learning:
+    """What learning the augmentation has cost.
+
+    Args:
+        seconds: of the joint run.
+        share: of them that the augmenter took, beyond the classifier's own training.
+        steps: classifier updates, with the augmentation and without learning it, that fit into the same time; None
+            where every step of the run updated the augmenter, so that nobody knows what others take.
+    """
+
+    seconds: float
+    share: float
+    steps: int | None
+
+    @classmethod
+    def of_run(cls, run: Run) -> "Learning":
+        """Read it from a run's record."""
+        record, schedule = run.record, run.recipe.schedule
+        seconds = sum(record["seconds"].values())
+        plain_steps = schedule.inner_steps - schedule.outer_steps_before(schedule.inner_steps)
+        plain = record["seconds"]["inner"] / plain_steps if plain_steps else 0.0
+        steps = round(seconds / plain) if plain > 0 else None
+        return cls(seconds=seconds, share=record["share_of_learning_to_augment"], steps=steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What a comparison came to.
+
+    Args:
+        run: path of the run.
+        sections: one per budget and number of views; the first is the one that the verdict is on.
+        learning: what learning cost.
+        steps: of the run.
+        classes: name of each label.
+        train_images: how many each classifier was trained on.
+        test_images: of each class.
+        notes: what was left out, one sentence each.
+        out: folder with results.csv and what was written beside it.
+    """
+
+    run: Path
+    sections: tuple[Section, ...]
+    learning: Learning
+    steps: int
+    classes: tuple[str, ...]
+    train_images: int
+    test_images: tuple[int, ...]
+    notes: tuple[str, ...]
+    out: Path
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """The verdict at the first budget."""
+        return judge(self.sections[0])
+
+
+def compare(
+    run: Run | Path | str,
+    *,
+    arms: Iterable[str | Arm] | None = None,
+    seeds: int = 5,
+    budgets: Sequence[float] = (1,),
+    copies: int = 1,
+    jobs: int | None = None,
+    out: Path | str | None = None,
+    known: Iterable[Path | str] = (),
+    data: DataSource | None = None,
+    classifier: Callable[[], nn.Module] | None = None,
+    tell: Tell = lambda _: None,
+) -> Comparison:
+    """Retrain from scratch with what a run learned and with fixed augmentation, and judge.
+
+    What was trained before, for this folder or for the tables in `known`, is not trained again.
+
+    Args:
+        run: a run that has come to its end, or its folder.
+        arms: names or members; all by default. `longer` stands for the best fixed one, trained for longer.
+        seeds: trainings of each arm, with seeds from 0.
+        budgets: steps, in multiples of the run's.
+        copies: also average predictions over so many views of each test image.
+        jobs: processes; by default one per core, on a GPU at most 4. With 1 all is done in this process.
+        out: folder to write to; `comparison` in the run folder by default.
+        known: further tables of results to read, such as those of fixed arms on the same images.
+        data: the run's images, where they came from Python.
+        classifier: makes a fresh classifier, where the run trained a module of the user's own.
+        tell: called with a sentence on what is done.
+
+    Raises:
+        ValueError: if the run cannot be compared, an arm is unknown or fails, or a number makes no sense.
+        ChildProcessError: if a process died.
+    """
+    _check(seeds, budgets, copies, jobs)
+    run = run if isinstance(run, Run) else Run(run)
+    asked, longer = chosen(arms)
+    if not asked:
+        raise ValueError("name at least one arm to train, such as learned,none")
+    bench = Bench.of_run(run, data, classifier)
+    learning = Learning.of_run(run)
+    working, notes = usable(asked, bench, strict=arms is not None)
+    extra = 0
+    if longer and learning.steps is None:
+        notes.append("nothing is trained for longer: every step of the run updated the augmenter, and what it would "
+                     "have taken without is not known")  # fmt: skip
+    elif longer and not any(not arm.learned for arm in working):
+        notes.append("nothing is trained for longer: there is no fixed arm")
+    elif longer:
+        extra = learning.steps or 0
+    out = Path(out or run.path / "comparison")
+    out.mkdir(parents=True, exist_ok=True)
+    lengths = {budget: max(1, round(budget * run.recipe.schedule.inner_steps)) for budget in budgets}
+    with Processes(bench, jobs or _default_jobs(bench)) as processes:
+        study = Study(
+            bench=bench, seeds=seeds, copies=copies, processes=processes, tell=tell,
+            results=Results(out / "results.csv", [Path(path) for path in known]),
+        )  # fmt: skip
+        study.train(
+            [(arm, steps) for steps in lengths.values() for arm in working],
+            ahead=sum(steps + extra for steps in lengths.values()) if extra else 0,
+        )
+        sections = [study.section(working, b, steps, views) for views in study.views for b, steps in lengths.items()]
+        if extra:
+            sections = _with_longer(study, sections, working, lengths, extra)
+    per_class = torch.bincount(bench.test.labels, minlength=len(bench.classes))
+    return Comparison(
+        run=run.path,
+        sections=tuple(sections),
+        learning=learning,
+        steps=run.recipe.schedule.inner_steps,
+        classes=bench.classes,
+        train_images=len(bench.train),
+        test_images=tuple(per_class.tolist()),
+        notes=tuple(notes),
+        out=out,
+    )
+
+
+def _with_longer(
+    study: Study, sections: Sequence[Section], arms: Sequence[Arm], lengths: Mapping[float, int], extra: int
+) -> list[Section]:
+    """Train the best fixed arm of each budget for longer, and add it to the sections of that budget."""
+    named = {arm.name: arm for arm in arms}
+    # The best on images as they are, whatever the number of views.
+    best = {each.budget: named[each.best_fixed.name] for each in sections if each.copies == 1 and each.best_fixed}
+    study.train([(arm, lengths[budget] + extra) for budget, arm in best.items()])
+    return [
+        replace(each, arms=ranked([
+            *each.arms, study.summary(best[each.budget], lengths[each.budget] + extra, each.copies, "longer")
+        ]))
+        for each in sections
+    ]  # fmt: skip
+
+
+def _check(seeds: int, budgets: Sequence[float], copies: int, jobs: int | None) -> None:
+    for name, value in (("seeds", seeds), ("copies", copies), ("jobs", 1 if jobs is None else jobs)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, found {value}")
+    if not budgets or not all(0 < budget < math.inf for budget in budgets):
+        raise ValueError(f"budgets must be multiples of the run's steps, above 0, found {list(budgets)}")
+
+
+def _default_jobs(bench: Bench) -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores if device_named(bench.recipe.device).type == "cpu" else min(cores, ON_A_GPU)

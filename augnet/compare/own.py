@@ -1,0 +1,111 @@
+"""An arm of the user's own: any transform that Python can import."""
+
+import hashlib
+import importlib
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+from torchvision.transforms import v2
+
+from augnet.compare.arm import Arm, Augment, of_arrays, one_by_one
+from augnet.compare.bench import Bench
+from augnet.data.pixels import as_tensor, unit_range
+from augnet.nearest import nearest
+
+# What code raises on something that it is not for.
+UNFIT = (TypeError, ValueError, ArithmeticError, AttributeError, LookupError, RuntimeError, AssertionError, OSError)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Own(Arm):
+    """A transform of the user's: for one image, a uint8 tensor (c, h, w) or, failing that, a PIL image.
+
+    Args:
+        where: `module:attribute` or `path/to/file.py:attribute`; a callable, or an albumentations pipeline.
+    """
+
+    where: str
+
+    short: ClassVar[str] = "own"
+
+    @property
+    def own_name(self) -> str:
+        return self.where
+
+    def build(self, bench: Bench, seed: int) -> Augment:
+        transform, channels = self._load(), bench.train.shape[0]
+        if type(transform).__module__.startswith("albumentations"):
+            transform.set_random_seed(seed)
+            return one_by_one(of_arrays(transform, channels))
+        to_pil = v2.ToPILImage()
+
+        def of_tensors(image: UInt8[Tensor, "c h w"]) -> Tensor:
+            return unit_range(as_tensor(transform(image), channels, None))
+
+        def of_pil(image: UInt8[Tensor, "c h w"]) -> Tensor:
+            return unit_range(as_tensor(transform(to_pil(image)), channels, None))
+
+        grey = torch.full(bench.train.shape, 128, dtype=torch.uint8)
+        try:
+            of_tensors(grey)
+            take = of_tensors
+        except UNFIT:
+            take = of_pil
+
+        def augment(image: UInt8[Tensor, "c h w"]) -> Tensor:
+            try:
+                return take(image)
+            except UNFIT as error:
+                raise ValueError(
+                    f"{self.where} fails on an image of shape {tuple(image.shape)} ({type(error).__name__}: {error}); "
+                    "it should take a uint8 tensor or a PIL image, and give one of them, or floats in [0, 1]"
+                ) from error
+
+        return one_by_one(augment)
+
+    def identity(self, bench: Bench) -> str:
+        return hashlib.sha256(self._file().read_bytes()).hexdigest()[:16]
+
+    def _file(self) -> Path:
+        module = self.where.rpartition(":")[0]
+        if module.endswith(".py"):
+            if not Path(module).is_file():
+                raise FileNotFoundError(f"there is no file {module!r}, which should hold the transform {self.where!r}")
+            return Path(module)
+        try:
+            found = importlib.util.find_spec(module)
+        except (ImportError, ValueError):
+            found = None
+        if found is None or found.origin is None:
+            raise ValueError(f"there is no module {module!r} to import; write file.py:attribute or module:attribute")
+        return Path(found.origin)
+
+    def _load(self) -> Any:
+        module, _, attribute = self.where.rpartition(":")
+        path = self._file()
+        try:
+            loaded = _imported(path) if module.endswith(".py") else importlib.import_module(module)
+        except (*UNFIT, ImportError, SyntaxError) as error:
+            raise ValueError(f"{path} cannot be imported ({type(error).__name__}: {error}); mend it first") from error
+        transform = getattr(loaded, attribute, None)
+        if not callable(transform):
+            named = [name for name, value in vars(loaded).items() if callable(value) and not name.startswith("_")]
+            raise ValueError(
+                f"{module} has no transform {attribute!r}{nearest(attribute, named, 'name one of its own')}"
+            )
+        return transform
+
+
+def _imported(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"augnet_own_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ImportError("it is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

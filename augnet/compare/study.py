@@ -1,0 +1,129 @@
+"""The doing of a comparison: which trainings are still to be made, how long they will take, and making them."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+
+from augnet.compare.arm import Arm
+from augnet.compare.bench import Bench
+from augnet.compare.processes import Processes
+from augnet.compare.results import Results
+from augnet.compare.retraining import Result, Training, key_of, randomness_of, retrain, seconds_per_step
+from augnet.compare.summary import ArmSummary, Role, Section, ranked
+from augnet.compare.verdict import percent
+
+# A prediction costs about a third of an update, which goes through the classifier backwards, too.
+PREDICTION = 1 / 3
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """Trainings of some arms with the same seeds.
+
+    Args:
+        bench: what all arms share.
+        seeds: trainings of each arm.
+        copies: views of each test image.
+        results: what is known already, and where results are kept.
+        processes: that do the work.
+        tell: called with a sentence on what is done.
+    """
+
+    bench: Bench
+    seeds: int
+    copies: int
+    results: Results
+    processes: Processes
+    tell: Tell
+
+    def train(self, lengths: Iterable[tuple[Arm, int]], ahead: int = 0) -> None:
+        """Train what is not known yet, one seed after the other.
+
+        Args:
+            lengths: arms with their steps.
+            ahead: steps that will be asked for later, of each seed; they only count for the estimate.
+
+        Raises:
+            ValueError: if a training fails.
+            ChildProcessError: if a process dies.
+        """
+        lengths = list(lengths)
+        plan = [Training(arm, steps, seed, self.copies) for seed in range(self.seeds) for arm, steps in lengths]
+        left = [each for each in plan if any(self._known(*each[:3], views) is None for views in self.views)]
+        if not left:
+            return
+        known = f", {len(plan) - len(left):,} more are known" if len(left) < len(plan) else ""
+        self.tell(f"{len(left):,} trainings to make{known}; timing a few steps of each arm")
+        self.tell(f"all will take about {self._estimate(left, ahead)}, {self.processes.jobs} at a time")
+        for number, (training, results) in enumerate(self.processes.run(retrain, left), 1):
+            self.results.add(result for result in results if self._known(*training[:3], result.copies) is None)
+            first = results[0]
+            self.tell(
+                f"{number:,} of {len(left):,} · {first.arm} · seed {first.seed} · {first.steps:,} steps · "
+                f"{percent(first.measures.accuracy)} % · {spell(first.seconds)}"
+            )
+
+    def summary(self, arm: Arm, steps: int, views: int, role: Role) -> ArmSummary:
+        """Gather an arm's results."""
+        found = [self._known(arm, steps, seed, views) for seed in range(self.seeds)]
+        return ArmSummary(name=arm.name, role=role, results=tuple(result for result in found if result is not None))
+
+    def section(self, arms: Iterable[Arm], budget: float, steps: int, views: int) -> Section:
+        """Gather the results of all arms at one budget."""
+        found = [self.summary(arm, steps, views, "learned" if arm.learned else "fixed") for arm in arms]
+        return Section(budget=budget, copies=views, arms=ranked(found))
+
+    @property
+    def views(self) -> list[int]:
+        """Numbers of views that there are results for."""
+        return sorted({1, self.copies})
+
+    def _known(self, arm: Arm, steps: int, seed: int, views: int) -> Result | None:
+        return self.results.get(key_of(self.bench, arm), steps, seed, views)
+
+    def _estimate(self, left: list[Training], ahead: int) -> str:
+        """Say how long trainings will take, from a few steps with each arm."""
+        first = {each.arm.name: each for each in reversed(left)}
+        steps = {each.arm.name: s for each, s in self.processes.run(seconds_per_step, list(first.values()))}
+        testing = self.copies * PREDICTION * len(self.bench.test) / self.bench.recipe.schedule.batch_size
+        total = sum((each.steps + testing) * steps[each.arm.name] for each in left)
+        total += ahead * self.seeds * sum(steps.values()) / len(steps)
+        return spell(total / min(self.processes.jobs, len(left)))
+
+
+def usable(arms: Iterable[Arm], bench: Bench, strict: bool) -> tuple[list[Arm], list[str]]:
+    """Try every arm on two images.
+
+    Args:
+        arms: to try.
+        bench: what all arms share.
+        strict: whether an arm that fails is an error; otherwise it is left out.
+
+    Returns:
+        The arms that work, and a sentence for each that does not.
+
+    Raises:
+        ValueError: if an arm fails.
+    """
+    images, _ = bench.train.batch(torch.arange(2))
+    working, notes = [], []
+    for arm in arms:
+        try:
+            with randomness_of(torch.tensor([0])):
+                arm.augmentation(bench, 0)(images)
+            working.append(arm)
+        except ValueError as error:
+            if strict:
+                raise ValueError(f"{arm.name} cannot be compared: {error}") from error
+            notes.append(f"{arm.name} is left out: {error}")
+    return working, notes
+
+
+def spell(seconds: float) -> str:
+    """Write a time in the units that a person would use."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -1,0 +1,108 @@
+"""What results come to: per arm over seeds, and arm against arm, seed by seed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from augnet.compare.intervals import Interval, interval
+from augnet.compare.retraining import Result
+
+Role = Literal["learned", "fixed", "longer"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmSummary:
+    """An arm's results with some steps, over seeds.
+
+    Args:
+        name: of the arm.
+        role: `learned`, `fixed`, or `longer`: a fixed one that was trained for as long as learning took, too.
+        results: one per seed, in their order.
+    """
+
+    name: str
+    role: Role
+    results: tuple[Result, ...]
+
+    @property
+    def label(self) -> str:
+        """The name in tables."""
+        return f"{self.name} for longer" if self.role == "longer" else self.name
+
+    @property
+    def steps(self) -> int:
+        """Classifier updates of each training."""
+        return self.results[0].steps
+
+    @property
+    def accuracy(self) -> Interval:
+        """Test accuracy, 0 to 1, where the interval's ends stay, too."""
+        found = interval([result.measures.accuracy for result in self.results])
+        return found._replace(low=max(0.0, found.low), high=min(1.0, found.high)) if found.values > 1 else found
+
+    def mean(self, name: Literal["loss", "calibration_error"]) -> float:
+        """Average a measure over seeds."""
+        return float(np.mean([getattr(result.measures, name) for result in self.results]))
+
+    @property
+    def seconds(self) -> float:
+        """Mean time of a training."""
+        return float(np.mean([result.seconds for result in self.results]))
+
+    def class_accuracy(self, images: Sequence[int]) -> Float[np.ndarray, "classes"]:
+        """Give the mean accuracy of each class; nan where there is no test image of it.
+
+        Args:
+            images: test images of each class.
+        """
+        right = np.mean([result.measures.right for result in self.results], axis=0)
+        counts = np.asarray(images, dtype=np.float64)
+        return np.divide(right, counts, out=np.full(len(counts), np.nan), where=counts > 0)
+
+    def above(self, other: "ArmSummary") -> Interval:
+        """Give by how much accuracy exceeds another arm's, paired over the seeds that both have.
+
+        Raises:
+            ValueError: if they have no seed in common.
+        """
+        mine, theirs = ({r.seed: r.measures.accuracy for r in arm.results} for arm in (self, other))
+        return interval([mine[seed] - theirs[seed] for seed in mine if seed in theirs])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """All arms at one budget and number of views.
+
+    Args:
+        budget: steps, in multiples of the run's.
+        copies: views of each test image whose predictions were averaged.
+        arms: the best first.
+    """
+
+    budget: float
+    copies: int
+    arms: tuple[ArmSummary, ...]
+
+    @property
+    def learned(self) -> ArmSummary | None:
+        """The learned arm that is judged: `learned`, or else the best of its kind."""
+        mine = [arm for arm in self.arms if arm.role == "learned"]
+        return next((arm for arm in mine if arm.name == "learned"), mine[0] if mine else None)
+
+    @property
+    def others(self) -> tuple[ArmSummary, ...]:
+        """What one could have without learning, the best first."""
+        return tuple(arm for arm in self.arms if arm.role != "learned")
+
+    @property
+    def best_fixed(self) -> ArmSummary | None:
+        """The best of the fixed arms that were not trained for longer."""
+        return next((arm for arm in self.arms if arm.role == "fixed"), None)
+
+
+def ranked(arms: Sequence[ArmSummary]) -> tuple[ArmSummary, ...]:
+    """Put arms in order of accuracy; of equal ones, by loss."""
+    return tuple(sorted(arms, key=lambda arm: (-arm.accuracy.mean, arm.mean("loss"))))

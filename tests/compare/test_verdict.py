@@ -1,0 +1,65 @@
+"""Verdicts on made-up results whose answer is known."""
+
+import numpy as np
+import pytest
+
+from augnet.compare.verdict import in_points, judge, signed
+
+
+def test_a_plain_gain_is_to_be_used(section_of):
+    """Paired differences .03, .04, .05: mean .04, Student's reach 4.303 × .01 / √3 = .0248."""
+    verdict = judge(section_of(learned=[0.93, 0.84, 0.95], none=[0.90, 0.80, 0.90], crop=[0.5, 0.5, 0.5]))
+    assert verdict.decision == "use it"
+    assert verdict.sentence == (
+        "use it: learned has 90.7 % test accuracy against 86.7 % with none, the best of 2 others, +4.0 points "
+        "(95 % interval +1.5 to +6.5, 3 seeds)"
+    )
+    np.testing.assert_allclose(verdict.difference[:3], (0.04, 0.04 - 0.02484, 0.04 + 0.02484), atol=1e-5)
+
+
+def test_a_plain_loss_names_what_to_use_instead(section_of):
+    verdict = judge(section_of(learned=[0.80, 0.81, 0.79], none=[0.7, 0.7, 0.7], crop=[0.90, 0.92, 0.91]))
+    assert verdict.decision == "don't use it"
+    assert verdict.sentence.startswith("don't use it, use crop: learned has 80.0 % test accuracy against 91.0 %")
+
+
+def test_pairing_finds_what_means_alone_would_not(section_of):
+    """Seeds differ by 20 points and arms by 1: unpaired intervals overlap, paired ones exclude 0."""
+    section = section_of(learned=[0.61, 0.715, 0.81, 0.905], none=[0.60, 0.70, 0.80, 0.90])
+    learned, none = section.arms
+    assert learned.accuracy.low < none.accuracy.mean
+    assert judge(section).decision == "use it"
+
+
+def test_a_difference_that_changes_its_sign_is_none(section_of):
+    assert judge(section_of(learned=[0.9, 0.8, 0.9], none=[0.8, 0.9, 0.8])).decision == "no difference found"
+
+
+@pytest.mark.parametrize(("seeds", "words"), [(1, "(1 seed, too few"), (2, "(2 seeds, too few")])
+def test_fewer_than_three_seeds_find_nothing_even_if_they_agree(section_of, seeds, words):
+    verdict = judge(section_of(learned=[0.9] * seeds, none=[0.5] * seeds))
+    assert verdict.decision == "no difference found"
+    assert words in verdict.sentence
+
+
+def test_training_for_longer_is_an_alternative_too(section_of):
+    verdict = judge(section_of(learned=[0.8] * 3, none=[0.7] * 3, longer=[0.9] * 3))
+    assert verdict.decision == "don't use it"
+    assert verdict.against == "longer for longer"
+
+
+def test_without_a_learned_arm_or_without_others_there_is_no_verdict(section_of):
+    assert judge(section_of(none=[0.5] * 3, crop=[0.6] * 3)) is None
+    assert judge(section_of(learned=[0.5] * 3)) is None
+
+
+def test_class_accuracies_are_shares_of_the_classes_images(section_of):
+    section = section_of(images=10, learned=[0.8, 0.6])
+    np.testing.assert_allclose(section.learned.class_accuracy([10]), [0.7])
+    assert np.isnan(section.learned.class_accuracy([0])).all()
+
+
+def test_numbers_are_written_in_points(section_of):
+    assert [signed(x) for x in (0.0123, -0.0123, 0.0001, -0.0001)] == ["+1.2", "−1.2", "0.0", "0.0"]
+    verdict = judge(section_of(learned=[0.9] * 3, none=[0.8] * 3))
+    assert in_points(verdict.difference) == "+10.0 to +10.0"

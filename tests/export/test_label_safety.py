@@ -1,0 +1,119 @@
+"""Label safety: agreement by class and strength, what is unsafe, and what is proposed."""
+
+import json
+
+import pytest
+import torch
+
+from augnet import transforms as tf
+from augnet.augmenter import Augmenter, AugmenterConfig
+from augnet.export.label_safety import THRESHOLD, LabelSafety, measure
+
+
+class Halves(torch.nn.Module):
+    """Sees which half of an image is the brightest: top (0), bottom (1) or left (2)."""
+
+    def forward(self, images):
+        height, width = images.shape[-2:]
+        top, bottom = images[:, 0, : height // 2], images[:, 0, height // 2 :]
+        left = images[:, 0, :, : width // 2]
+        return torch.stack([half.mean((1, 2)) for half in (top, bottom, left)], -1)
+
+
+def halves(count):
+    """As many images of each class."""
+    images = torch.full((3 * count, 1, 8, 8), 0.1)
+    labels = torch.arange(3 * count) % 3
+    images[labels == 0, :, :4] = 0.9
+    images[labels == 1, :, 4:] = 0.9
+    images[labels == 2, :, :, :4] = 0.9
+    return images, labels
+
+
+def mirrored(probability):
+    """Turns images upside down, which makes a bottom of a top and leaves a left one alone."""
+    config = AugmenterConfig(transforms=[tf.MirrorUpDown()], start_probability=probability)
+    return Augmenter(config, 1).eval().requires_grad_(False)
+
+
+def measured(probability, count=200, **settings):
+    images, labels = halves(count)
+    return measure(mirrored(probability), Halves(), images, labels, ("top", "bottom", "left"), **settings)
+
+
+def test_agreement_is_the_share_of_draws_that_leave_the_class_as_it_is():
+    """A mirror of probability 0.01 + 0.98 · 0.5 = 1/2, times the strength, changes two classes of three. Each image has
+    4 draws of its own, so the mean of 200 has a standard error of √(p (1 − p) / 800).
+    """
+    safety = measured(0.5)
+    for strength, (top, bottom, left) in safety.classes.items():
+        p = strength / 2
+        error = (p * (1 - p) / 800) ** 0.5
+        for one in (top, bottom):
+            assert one.images == 200
+            assert one.agreement == pytest.approx(1 - p, abs=4 * error)
+            assert one.standard_error == pytest.approx(error, rel=0.35)
+        assert (left.agreement, left.standard_error) == (1, 0)
+
+
+def test_unsafe_classes_are_named_with_the_largest_strength_that_is_safe():
+    """1 − strength / 2 is below 3/4 by more than two standard errors at 0.75 and 1, and at 3/4 for 0.5."""
+    safety = measured(0.5)
+    assert {one.name for one in safety.unsafe(1.0)} == {"top", "bottom"}
+    assert safety.unsafe(0.25) == []
+    assert safety.largest_safe == 0.5
+    warning = safety.warning(1.0)
+    assert "'top' " in warning
+    assert "'bottom' " in warning
+    assert "'left'" not in warning
+    assert warning.endswith("(below 75%); --strength 0.5 is safe")
+    # A strength between two that were measured is judged by the one above.
+    assert {one.name for one in safety.unsafe(0.6)} == {"top", "bottom"}
+
+
+def test_a_policy_that_harms_nobody_gives_no_warning():
+    safety = measured(0.02)
+    assert safety.warning(1.0) is None
+    assert safety.largest_safe == 1.0
+
+
+def test_where_no_strength_is_safe_the_warning_says_so():
+    """Done nearly always at strength 1, the mirror is still done in a half of the draws at half of it."""
+    assert "no strength from 0.5 on is safe" in measured(0.98, strengths=(0.5, 1.0)).warning(1.0)
+
+
+def test_images_that_are_seen_wrongly_to_begin_with_do_not_count():
+    images, labels = halves(20)
+    safety = measure(mirrored(0.5), Halves(), images, torch.full_like(labels, 2), ("top", "bottom", "left"))
+    assert [one.images for one in safety.classes[1.0]] == [0, 0, 20]
+    assert safety.warning(1.0) is None
+    wrong = measure(mirrored(0.5), Halves(), images[labels == 0], labels[labels == 0] + 1, ("top", "bottom"))
+    assert [one.images for one in wrong.classes[1.0]] == [0, 0]
+
+
+def test_a_single_image_makes_no_class_unsafe():
+    """Its standard error is unknown."""
+    assert measured(0.98, count=1).unsafe(1.0) == []
+
+
+def test_the_header_holds_it_as_json():
+    found = json.loads(json.dumps(measured(0.5, count=1, strengths=(0.5,)).as_json(), allow_nan=False))
+    assert found["threshold"] == THRESHOLD
+    assert found["largest_safe_strength"] == 0.5
+    assert found["images"] == {"top": 1, "bottom": 1, "left": 1}
+    assert found["agreement"]["0.5"]["left"] == [1.0, None]
+
+
+def test_the_classifier_keeps_its_mode_and_the_same_seed_gives_the_same():
+    images, labels = halves(4)
+    classifier = Halves().train()
+    first, second = (measure(mirrored(0.5), classifier, images, labels, ("a", "b", "c")) for _ in range(2))
+    assert classifier.training
+    assert isinstance(first, LabelSafety)
+    assert first.as_json() == second.as_json()
+
+
+@pytest.mark.parametrize("settings", [{"strengths": ()}, {"draws": 0}])
+def test_nothing_to_measure_is_refused(settings):
+    with pytest.raises(ValueError, match="label safety needs images, strengths and draws"):
+        measured(0.5, count=2, **settings)
