@@ -19,7 +19,8 @@ FAINT = 0.02
 # The watched part must be this many standard errors worse than the part that is learned from.
 SURE = 4.0
 LEAST_AGREEMENT = 0.6
-SWAMPED = 0.998
+# Signal over noise, in squares, of the average of all hypergradients so far, below which nothing has been learned.
+LEAST_SIGNAL = 0.5
 
 
 @dataclass
@@ -44,7 +45,7 @@ class Alarms:
 
         Args:
             resets: how often the inverse-Hessian-vector product blew up and was started anew.
-            noise: share of the hypergradient's variance in its mean square, 0 to 1.
+            noise: share of the hypergradient's variance in its mean square, over all augmenter updates, 0 to 1.
             outer_steps: augmenter updates so far.
             learned: the policy, averaged over images.
             overfitting: by how many standard errors the watched validation images have a higher loss than the others.
@@ -57,9 +58,9 @@ class Alarms:
             and f"the inverse-Hessian-vector product diverged and was started anew in {resets} of {outer_steps} "
             "augmenter updates; raise inverse_hessian.damping, or set its step_size below what it chose",
             "noise": outer_steps > SETTLED
-            and noise > SWAMPED
-            and f"noise is {noise:.1%} of the hypergradient, which swamps its mean; raise schedule.val_batch_size or "
-            "schedule.batch_size, or lower outer.learning_rate",
+            and 1 - noise < LEAST_SIGNAL / outer_steps
+            and f"noise swamps even the average of all {outer_steps} hypergradients: what was learned may be chance; "
+            "raise schedule.val_batch_size or schedule.batch_size, or lower schedule.outer_every",
             "collapse": outer_steps > EARLY
             and learned
             and all(_is_faint(item) for item in learned)

@@ -84,35 +84,33 @@ def fitted_log_temperature(logits: Float[Tensor, "b classes"], labels: Int64[Ten
 class NoiseMeter:
     """How much of a sequence of gradients is noise.
 
-    With m the average of the gradients and s that of their squared norms, both over about 1 / (1 − memory) steps, pure
-    noise gives |m|² = s (1 − memory) / (1 + memory) and a steady gradient |m|² = s.
+    With m the average of n gradients and s that of their squared norms, pure noise gives |m|² = s / n and a steady
+    gradient |m|² = s.
 
     Args:
-        mean: running average of the gradient.
-        square: running average of its squared norm.
-        weight: what both averages sum to, below 1 at the start.
+        mean: average of the gradients.
+        square: average of their squared norms.
+        count: n.
         last: norm of the last gradient.
     """
 
     mean: Tensor | None = None
     square: float = 0.0
-    weight: float = 0.0
+    count: int = 0
     last: float | None = None
-    memory: float = 0.98
 
     def add(self, gradient: Float[Tensor, "n"]) -> None:
         """Take a gradient into the averages."""
-        new = 1 - self.memory
-        self.mean = new * gradient if self.mean is None else self.memory * self.mean + new * gradient
+        self.count += 1
+        self.mean = gradient.clone() if self.mean is None else self.mean + (gradient - self.mean) / self.count
         self.last = float(gradient.norm())
-        self.square = self.memory * self.square + new * self.last**2
-        self.weight = self.memory * self.weight + new
+        self.square += (self.last**2 - self.square) / self.count
 
     @property
     def share(self) -> float:
-        """Share of noise in the mean square, 0 to 1; nan before the first gradient."""
-        if self.mean is None or self.square == 0:
+        """Share of noise in the mean square, 0 to 1; nan before the second gradient."""
+        if self.mean is None or self.count < 2 or self.square == 0:
             return math.nan
-        kept = float(self.mean.square().sum()) / (self.weight * self.square)
-        floor = (1 - self.memory) / (1 + self.memory)
+        kept = float(self.mean.square().sum()) / self.square
+        floor = 1 / self.count
         return min(1.0, max(0.0, (1 - kept) / (1 - floor)))

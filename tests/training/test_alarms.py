@@ -5,7 +5,7 @@ import math
 import pytest
 
 from augnet.augmenter import Learned
-from augnet.training.alarms import AGAIN, EARLY, FAINT, LEAST_AGREEMENT, SETTLED, SURE, SWAMPED, Alarms
+from augnet.training.alarms import AGAIN, EARLY, FAINT, LEAST_AGREEMENT, LEAST_SIGNAL, SETTLED, SURE, Alarms
 from augnet.transforms import Brightness, MirrorLeftRight, Rotate
 
 
@@ -31,7 +31,7 @@ FAINT_ROTATION = FAINT * Rotate().limit
 
 RAISED = [
     ("divergence", {"resets": 90}, "raise inverse_hessian.damping"),
-    ("noise", {"noise": SWAMPED + 1e-4}, "raise schedule.val_batch_size"),
+    ("noise", {"noise": 1 - 0.9 * LEAST_SIGNAL / 100}, "raise schedule.val_batch_size"),
     ("collapse", {"learned": [rotation(spread=0.9 * FAINT_ROTATION), mirror(0.9 * FAINT)]}, "outer.spread_reward"),
     ("collapse", {"learned": [rotation(probability=0.9 * FAINT)]}, "outer.spread_reward"),
     ("overfitting", {"overfitting": SURE + 0.1}, "by 4.1 standard errors"),
@@ -58,7 +58,7 @@ def test_an_alarm_goes_off_once_and_names_a_setting(name, change, words):
     "change",
     [
         {},
-        {"noise": SWAMPED},
+        {"noise": 1 - 1.1 * LEAST_SIGNAL / 100},
         {"noise": math.nan},
         {"noise": 1.0, "outer_steps": SETTLED},
         {"learned": [rotation(spread=1.1 * FAINT_ROTATION)]},
