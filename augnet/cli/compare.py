@@ -21,7 +21,7 @@ def compare(arguments: list[str]) -> int:
     # These take seconds to import, which other verbs need not pay.
     from augnet import compare as comparing
     from augnet.compare.verdict import judge
-    from augnet.compare.writing import heading, table, write
+    from augnet.compare.writing import heading, table
 
     parser = Parser(compare)
     parser.add_argument("run", metavar="RUN", type=Path, help="folder of a run that has come to its end")
@@ -45,7 +45,7 @@ def compare(arguments: list[str]) -> int:
         if verdict := judge(section):
             print(f"\n{verdict.sentence}")
     print("", *(f"note: {note}" for note in found.notes), sep="\n")
-    write(found)
+    comparing.write(found)
     print(f"wrote {found.out / 'comparison.md'}, .json, .csv and .png")
     return 0
 

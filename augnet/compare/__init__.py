@@ -2,5 +2,6 @@
 
 from augnet.compare.arm import Arm
 from augnet.compare.comparison import Comparison, compare
+from augnet.compare.writing import write
 
-__all__ = ["Arm", "Comparison", "compare"]
+__all__ = ["Arm", "Comparison", "compare", "write"]

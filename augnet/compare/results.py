@@ -64,12 +64,9 @@ class Results:
 
 
 def _row(result: Result) -> list[object]:
-    measures = result.measures
-    right = " ".join(map(str, measures.right))
-    numbers = [repr(measures.accuracy), f"{measures.loss:.6f}", f"{measures.calibration_error:.6f}"]
-    return [
-        result.arm, result.steps, result.seed, result.copies, *numbers, right, f"{result.seconds:.1f}", result.key
-    ]  # fmt: skip
+    accuracy, loss, calibration_error, right = result.measures
+    measures = [accuracy, loss, calibration_error, " ".join(map(str, right))]
+    return [result.arm, result.steps, result.seed, result.copies, *measures, result.seconds, result.key]
 
 
 def _read(path: Path) -> Iterator[Result]:

@@ -19,7 +19,7 @@ from augnet.compare.measures import Measures, measure
 from augnet.data import all_batches, batches
 
 # A user's transform may draw from any generator.
-from augnet.data.batches import _randomness_of as randomness_of
+from augnet.data.batches import randomness_of
 from augnet.training.device import device_named
 from augnet.training.inner import InnerLevel, channels_last
 

@@ -81,12 +81,12 @@ class _Batched(Dataset):
     def __getitem__(self, indices: Int64[Tensor, "b"]) -> Batch:
         if self.images.in_memory:
             return *self.images.batch(indices), indices
-        with _randomness_of(indices):
+        with randomness_of(indices):
             return *self.images.batch(indices), indices
 
 
 @contextmanager
-def _randomness_of(indices: Int64[Tensor, "b"]) -> Iterator[None]:
+def randomness_of(indices: Int64[Tensor, "b"]) -> Iterator[None]:
     """Draw the same random numbers for the same batch, in whatever process: a user's set may have random transforms."""
     # NumPy's legacy generator is meant: it is the global one that users' transforms draw from.
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002

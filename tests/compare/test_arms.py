@@ -148,12 +148,12 @@ def test_a_transform_that_cannot_be_used_is_explained(make_bench, own_file, name
 
 def test_a_missing_file_or_module_is_named(make_bench, own_file):
     bench = make_bench(1, 8, 8)
-    with pytest.raises(FileNotFoundError, match="there is no file 'none.py'"):
+    with pytest.raises(FileNotFoundError, match=r"there is no file 'none.py'"):
         Own(where="none.py:transform").build(bench, 0)
-    with pytest.raises(ValueError, match="there is no module 'no.such.module'"):
+    with pytest.raises(ValueError, match=r"there is no module 'no.such.module'"):
         Own(where="no.such.module:transform").build(bench, 0)
     own_file.write_text("import nothing_of_the_kind")
-    with pytest.raises(ValueError, match="cannot be imported .ModuleNotFoundError"):
+    with pytest.raises(ValueError, match=r"cannot be imported .ModuleNotFoundError"):
         Own(where=f"{own_file}:halves").build(bench, 0)
 
 

@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from augnet import Run, from_datasets
+from augnet import Recipe, Run, from_datasets
 from augnet import transforms as tf
 from augnet.augmenter import Augmenter, AugmenterConfig
 from augnet.augmenter.file import to_bytes
-from augnet.compare import compare
+from augnet.compare import compare, write
 from augnet.compare.bench import _joined
 from augnet.compare.comparison import Learning
-from augnet.compare.writing import as_json, write
+from augnet.compare.writing import as_json
 from augnet.data import Digits
 from augnet.recipe import ScheduleConfig
 from augnet.training import IFTTrainer
@@ -63,7 +63,7 @@ def test_a_harmful_policy_is_advised_against_and_what_was_trained_is_not_trained
     shutil.copy(tiny_run.path / "augmenter.safetensors", run)
     settings["arms"] = ["learned@0", "none", f"{mine}:black"]
     good = compare(run, seeds=3, out=tmp_path / "other", known=[table], **settings, tell=said.append)
-    assert "6 trainings to make, 3 more are known" in said[-9]
+    assert any("6 trainings to make, 3 more are known" in sentence for sentence in said)
     # At strength 0 nothing is changed: the very same training as without augmentation.
     assert accuracies(good)["learned@0.0"] == accuracies(good)["none"]
     assert good.verdict.decision == "no difference found"
@@ -130,9 +130,9 @@ def test_data_and_classifier_from_python_are_handed_over(tiny_run, tmp_path):
     def module():
         return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
 
-    recipe = tiny_run.recipe.__class__(data=data, schedule=schedule, device="cpu", augmenter=tiny_run.recipe.augmenter)
+    recipe = Recipe(data=data, schedule=schedule, device="cpu", augmenter=tiny_run.recipe.augmenter)
     run = IFTTrainer(recipe, classifier=module(), out=tmp_path / "run").fit()
-    with pytest.raises(ValueError, match="came from Python; compare there: augnet.compare.compare"):
+    with pytest.raises(ValueError, match=r"came from Python; compare there: augnet.compare.compare"):
         compare(run)
     with pytest.raises(ValueError, match=r"the data of .* have changed"):
         compare(run, data=Digits(size=8))
@@ -177,7 +177,6 @@ def test_settings_that_make_no_sense_are_refused(tiny_run, settings, words):
 
 def test_images_in_memory_have_an_order_that_does_not_depend_on_the_split(tiny_run, tmp_path):
     """All digits are used: whichever validate, fixed arms see the same images in the same order."""
-
 
     first, second = (Digits(size=8).load(seed) for seed in (0, 1))
     one, other = (_joined(splits.train, splits.val) for splits in (first, second))

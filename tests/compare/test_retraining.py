@@ -89,7 +89,7 @@ def test_results_come_back_as_they_were_and_half_a_row_is_passed_over(tmp_path):
 def test_tables_of_something_else_are_refused(tmp_path):
     path = tmp_path / "results.csv"
     path.write_text("a,b\n1,2\n")
-    with pytest.raises(ValueError, match="should be a table of results, with the columns arm, .* found a, b"):
+    with pytest.raises(ValueError, match=r"should be a table of results, with the columns arm, .* found a, b"):
         Results(path)
     with pytest.raises(FileNotFoundError, match="there is no table of results"):
         Results(tmp_path / "new.csv", [tmp_path / "none.csv"])
