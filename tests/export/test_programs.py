@@ -94,9 +94,9 @@ def test_onnxruntime_gives_the_modules_pixels_at_every_batch_and_size(smooth):
 
 
 def test_onnxruntime_rounds_as_the_module_does_but_halfway(rounding):
-    """Where a value lies halfway between two levels, the last bit decides: seldom, and then by a level."""
+    """Where a value lies halfway between two levels, the last bit decides: in one value of a hundred at most."""
     found = differences(rounding, run_onnx(onnx_program(rounding)))
-    assert float((found > 1e-4).double().mean()) < 2e-3
+    assert float((found > 1e-4).double().mean()) < 1e-2
 
 
 @pytest.mark.parametrize(("write", "run"), [(torch_program, run_torch), (onnx_program, run_onnx)])
