@@ -20,12 +20,13 @@ __all__ = [
 ]  # fmt: skip
 
 
-def dual(augmenter: "Augmenter | Path | str", *, strength: float = 1.0, p: float = 1.0) -> "LearnedDual":
+def dual(augmenter: "Augmenter | Path | str", *, strength: float | None = None, p: float = 1.0) -> "LearnedDual":
     """Make an `albumentations.DualTransform`, for a place in `albumentations.Compose`.
 
     Args:
         augmenter: an augmenter, its file, or the folder of a run.
-        strength: 0 changes nothing, 1 is as learned, more goes up to the limits.
+        strength: 0 changes nothing, 1 is as learned, more goes up to the limits; by default that with which a file was
+            exported, and 1 otherwise.
         p: probability that a sample is augmented at all.
 
     Raises:

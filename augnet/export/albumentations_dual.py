@@ -23,20 +23,21 @@ class LearnedDual(A.DualTransform):
 
     Args:
         augmenter: an augmenter, its file, or the folder of a run.
-        strength: 0 changes nothing, 1 is as learned, more goes up to the limits.
+        strength: 0 changes nothing, 1 is as learned, more goes up to the limits; by default that with which a file was
+            exported, and 1 otherwise.
         p: probability that a sample is augmented at all.
     """
 
-    def __init__(self, augmenter: Augmenter | Path | str, strength: float = 1.0, p: float = 1.0) -> None:
+    def __init__(self, augmenter: Augmenter | Path | str, strength: float | None = None, p: float = 1.0) -> None:
         if isinstance(augmenter, Augmenter):
-            learned = LearnedAugment(augmenter, strength=strength, p=p)
+            learned = LearnedAugment(augmenter, strength=1.0 if strength is None else strength, p=p)
         else:
             learned = LearnedAugment.load(augmenter, strength=strength, p=p)
         super().__init__(p=p)
         self.learned = learned
         # What `A.save` writes and `A.load` hands over.
         self.augmenter = augmenter if isinstance(augmenter, Augmenter) else str(augmenter)
-        self.strength = strength
+        self.strength = learned.strength
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.learned.extra_repr()})"

@@ -61,15 +61,21 @@ class LearnedAugment(v2.Transform):
         self.p = p
 
     @classmethod
-    def load(cls, path: Path | str, *, strength: float = 1.0, p: float = 1.0) -> "LearnedAugment":
+    def load(cls, path: Path | str, *, strength: float | None = None, p: float = 1.0) -> "LearnedAugment":
         """Read an augmenter's file, or that in the folder of a run; no code is run.
+
+        Args:
+            path: the file or the folder.
+            strength: by default that with which it was exported.
+            p: probability that an image is augmented at all.
 
         Raises:
             FileNotFoundError: if there is none.
             ValueError: if it is damaged or no augmenter's file.
         """
         path = Path(path)
-        return cls(*load(path / "augmenter.safetensors" if path.is_dir() else path), strength=strength, p=p)
+        augmenter, about = load(path / "augmenter.safetensors" if path.is_dir() else path)
+        return cls(augmenter, about, strength=about.get("strength", 1.0) if strength is None else strength, p=p)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.extra_repr()})"

@@ -74,7 +74,7 @@ class Target(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class Safetensors(Target):
-    """The augmenter as it is, for `augnet.LearnedAugment`; its strength is chosen where it is loaded."""
+    """The augmenter as it is, for `augnet.LearnedAugment`, which takes the strength from the file."""
 
     ending: ClassVar[str] = ".safetensors"
     label: ClassVar[str] = "for augnet.LearnedAugment"
@@ -85,8 +85,7 @@ class Safetensors(Target):
         return Exported(to_bytes(augmenter, {**about, "strength": self.strength}))
 
     def usage(self, path: Path) -> str:
-        strength = "" if self.strength == 1 else f", strength={self.strength:g}"
-        return f"transform = augnet.LearnedAugment.load({str(path)!r}{strength})"
+        return f"transform = augnet.LearnedAugment.load({str(path)!r})"
 
 
 @dataclass(frozen=True, kw_only=True)

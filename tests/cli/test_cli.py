@@ -66,7 +66,7 @@ def refused(capsys, *arguments):
         ("--model vit_tiny_patch16_224 --data.size 8", "cannot take 1-channel images of 8×8 pixels"),
         ("--augmenter.transforms [Rotat]", "augmenter.transforms has no member 'Rotat'; did you mean Rotate"),
         ("--augmenter.transforms+ Rotat", "did you mean Rotate"),
-        ("--augmenter.depth 40", "at most 4,096 make sense"),
+        ("--augmenter.depth 40", "depth must be at most 13, found 40"),
         ("--inverse_hessian Neuman", "inverse_hessian has no member 'Neuman'; did you mean Neumann?"),
         ("--inverse_hessian.step 3", "Neumann has no setting 'step'; did you mean steps or step_size?"),
         ("--schedule.iner_steps 3", "there is no setting 'schedule.iner_steps'; did you mean schedule.inner_steps"),
@@ -380,7 +380,7 @@ def test_help_names_the_verbs_and_every_setting(capsys):
     assert "--schedule.inner_steps" in page
     assert "classifier updates in all" in page
     assert main(["trian"]) == 2
-    assert capsys.readouterr().err == "augnet: no verb 'trian'; there is train\n"
+    assert capsys.readouterr().err == "augnet: no verb 'trian'; there is train, show, export, compare\n"
 
 
 @pytest.mark.parametrize("data", [".", "..", "images/..", "/"])

@@ -136,9 +136,11 @@ def test_a_file_that_is_there_is_replaced_only_if_told_so(capsys):
     load("signs.safetensors")
 
 
-def test_a_strength_is_fixed_in_a_program_and_said_for_a_file(capsys):
+def test_a_strength_is_kept_by_every_form(capsys):
     out = said(capsys, "runs/signs", "--strength", "0.5", "--no-check")
-    assert out.endswith("LearnedAugment.load('signs.safetensors', strength=0.5)\n")
+    assert out.endswith("LearnedAugment.load('signs.safetensors')\n")
+    assert LearnedAugment.load("signs.safetensors").strength == 0.5
+    assert LearnedAugment.load("signs.safetensors", strength=0.7).strength == 0.7
     said(capsys, "runs/signs", "--to", "a.pt2", "--strength", "0", "--sampled")
     images = torch.rand(3, 1, 12, 12)
     found = torch.export.load("a.pt2").module()(images)
