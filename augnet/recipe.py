@@ -119,7 +119,7 @@ class OuterConfig:
         watch: share of the validation images that is kept from the hypergradient and watched for overfitting.
     """
 
-    learning_rate: float = 5e-3
+    learning_rate: float = 2e-3
     betas: tuple[float, float] = (0.9, 0.999)
     second_derivative: Literal["differences", "exact"] = "differences"
     difference_step: float = 0.01

@@ -54,7 +54,7 @@ class AugmenterConfig:
     noise_channels: int = 1
     working_size: int = 16
     start_spread: float = 0.6
-    start_probability: float = 0.3
+    start_probability: float = 0.2
     gates: Literal["choices", "all"] = "all"
 
     def __post_init__(self) -> None:
