@@ -5,7 +5,7 @@ with noise u uniform on (-1, 1) its magnitude is m = c + s u: signed transforms 
 limit · |m|. It is applied with probability p; a choice, such as a mirror, has nothing but its p.
 
 No gradient passes through a choice. Its probability learns from the log-probability of what was drawn and the influence
-of each image on the validation loss (`IFTTrainer.outer_step`), which is unbiased, where relaxed Bernoulli and
+of each image on the validation loss (`OuterLevel.step`): unbiased but for its baseline, where relaxed Bernoulli and
 straight-through gradients are not. The other transforms exist at amount 0 too, so their probabilities learn from
 slopes.
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from augnet.augmenter import Augmenter, load
 from augnet.classifier import Classifier
+from augnet.data import DataSource, Splits
 from augnet.recipe import Recipe
 
 
@@ -52,14 +53,40 @@ class Run:
 
     @property
     def metrics(self) -> list[dict[str, float]]:
-        """One dict per report, in order of steps."""
-        with (self.path / "metrics.csv").open(newline="") as file:
-            return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+        """One dict per report, in order of steps; a last row that is still being written is left out."""
+        names, *rows = list(csv.reader((self.path / "metrics.csv").read_text().splitlines(keepends=True)))
+        return [dict(zip(names, map(float, row), strict=True)) for row in rows if len(row) == len(names)]
 
     @property
     def finished(self) -> bool:
         """Whether training came to its end."""
         return "test_accuracy" in self.record
+
+    def splits(self, data: DataSource | None = None) -> Splits:
+        """Read the images that it learned from, cut as they were.
+
+        Args:
+            data: where they are; only if they came from Python.
+
+        Raises:
+            ValueError: if they came from Python and are not given, or have changed.
+            FileNotFoundError: if they are gone.
+        """
+        recipe = self.recipe
+        source = data or recipe.data
+        if source is None:
+            raise ValueError(
+                f"the data sets of {self.path} came from Python; hand them over there: "
+                "data=augnet.from_datasets(train, val, test)"
+            )
+        splits = source.load(recipe.seed)
+        kept = self.record.get("data_fingerprint", "missing")
+        if splits.fingerprint != kept:
+            raise ValueError(
+                f"the data of {self.path} have changed (fingerprint {kept[:12]} when it learned, "
+                f"{splits.fingerprint[:12]} now); use the images that it learned from"
+            )
+        return splits
 
     def augmenter(self) -> Augmenter:
         """Load the augmenter, in evaluation mode, on the CPU."""

@@ -160,6 +160,9 @@ class IFTTrainer:
                     buffer.copy_(kept)
             self.skipped += bad > 0
             if bad == PATIENCE:
+                # Steps that are left out change nothing, so this is the last good state.
+                if self.folder:
+                    self.folder.save(self)
                 raise TrainingDiverged(self._diverged_sentence())
             self.losses += [loss] if bad == 0 else []
             self.step += 1
