@@ -18,7 +18,7 @@ from augnet import IFTTrainer, Recipe, Run, show
 
 ROOT = Path(__file__).parent.parent
 ASSETS = ROOT / "assets"
-SETTINGS = ["--schedule.outer_every=4", "--device=cpu"]
+SETTINGS = ["--device=cpu"]
 DRAWING = ["canvas", "decisions", "gallery", "history", "subject", "walk"]
 
 

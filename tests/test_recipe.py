@@ -48,7 +48,8 @@ def recipe_with(member):
     if isinstance(member, InverseHessian):
         return Recipe(inverse_hessian=member)
     plain = Recipe()
-    return dataclasses.replace(plain, augmenter=dataclasses.replace(plain.augmenter, transforms=[Rotate(), member]))
+    other = Brightness() if isinstance(member, Rotate) else Rotate()
+    return dataclasses.replace(plain, augmenter=dataclasses.replace(plain.augmenter, transforms=[other, member]))
 
 
 # Data sets made in Python cannot be written down; a run writes `data: null` for them.
@@ -157,6 +158,7 @@ def test_a_member_named_on_the_command_line_starts_from_its_own_defaults():
         ("augmenter: {transforms: [{class_path: Rotate, init_args: {limits: 3}}]}", "Rotate has no setting 'limits'"),
         ("augmenter: {transforms: [{class_path: Rotate, init_args: {limit: -3}}]}", "limit of Rotate must be positive"),
         ("augmenter: {transforms: []}", "the augmenter has nothing to do"),
+        ("augmenter: {transforms: [Rotate, Hue, Rotate]}", "transforms has Rotate 2 times, .*; name it once"),
         ("data: {class_path: Foldr, init_args: {root: a}}", "data has no member 'Foldr'; did you mean Folder"),
         ("data: {class_path: Folder, init_args: {rot: a}}", "Folder has no setting 'rot'; did you mean root"),
         ("data: {class_path: Folder}", "Folder needs the setting 'root'; set data.root"),

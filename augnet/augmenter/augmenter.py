@@ -60,6 +60,12 @@ class AugmenterConfig:
     def __post_init__(self) -> None:
         if not self.transforms and self.residual_limit == 0:
             raise ValueError("the augmenter has nothing to do: name transforms or set residual_limit above 0")
+        names = [type(transform).__name__ for transform in self.transforms]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(
+                    f"transforms has {name} {names.count(name)} times, which no report could tell apart; name it once"
+                )
         for name in ("start_spread", "start_probability"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"{name} must lie between 0 and 1, found {getattr(self, name)}")

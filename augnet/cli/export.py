@@ -1,25 +1,23 @@
 """`augnet export`: a run's augmenter as a file for other people's training code."""
 
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from augnet.augmenter import Augmenter, load
 from augnet.cli.arguments import Parser
-from augnet.data import LabelledImages, Splits
 from augnet.data.splits import choose
 from augnet.export import label_safety
-from augnet.export.label_safety import LabelSafety
+from augnet.export.label_safety import LEAST_IMAGES, LabelSafety
+from augnet.export.sample import fairly
 from augnet.export.target import target_for
 from augnet.training import Run
 from augnet.training.checkpoint import write_bytes
 from augnet.training.device import device_named
 
 # Images that label safety is measured on and that plain policies are fitted to, at most.
-CHECKED = 1000
+CHECKED = 1024
 FITTED = 500
 
 
@@ -39,13 +37,17 @@ def export(arguments: list[str]) -> int:
 
     From a run, label safety is measured as well, on its validation images: the share of those that its classifier
     gets right which it still gets right once they are augmented, by class and strength. It is kept in the file; where
-    classes suffer a warning names them and the strength that is safe.
+    classes suffer a warning names them and the strength up to which no harm was found. For a plain policy it is not: it
+    would be that of the augmenter, which a plain policy is only near.
     """
     parser = Parser(export)
     parser.add_argument("what", metavar="RUN", type=Path, help="run folder, or an augmenter's file")
     parser.add_argument("--to", metavar="PATH", type=Path, help="file to write")
     parser.add_argument(
-        "--strength", metavar="S", type=float, default=1.0, help="0 changes nothing, 1 (the default) is as learned"
+        "--strength",
+        metavar="S",
+        type=float,
+        help="0 changes nothing, 1 is as learned; by default that with which a file was exported, and 1 otherwise",
     )
     parser.add_argument(
         "--sampled", action="store_true", help="a program (.pt2, .onnx) that takes images alone and draws its own noise"
@@ -60,14 +62,22 @@ def export(arguments: list[str]) -> int:
     what: Path = options.what
     run = None if what.is_file() else Run(what)
     path: Path = options.to or Path(f"{what.resolve().stem if run is None else what.resolve().name}.safetensors")
-    target = target_for(path, strength=options.strength, **({"sampled": True} if options.sampled else {}))
     augmenter, about = load(what if run is None else what / "augmenter.safetensors")
+    strength = about.get("strength", 1.0) if options.strength is None else options.strength
+    target = target_for(path, strength=strength, **({"sampled": True} if options.sampled else {}))
+    if options.images is not None and not target.fitted:
+        raise ValueError(f"--images is for a plain policy (.py, .json), but {path} is {target.label}; leave it out")
     if path.exists() and not options.force:
         raise ValueError(f"{path} exists; replace it with --force, or name another file with --to")
     if run and not run.finished:
         print(f"note: {what} is not finished; this is what it has learned in {about.get('steps', 'some')} steps")
     images = _to_fit(what, run, options.images) if target.fitted else None
-    safety = None if run is None or options.no_check else _measured(run, augmenter, target.strength)
+    safety = None
+    if run is not None and target.strength > 0 and not options.no_check:
+        if target.fitted:
+            print("note: label safety is not measured: it would be the augmenter's, which a plain policy is only near")
+        else:
+            safety = _measured(run, augmenter, target.strength)
     if safety is not None:
         about = {**about, "label_safety": safety.as_json()}
     exported = target.export(augmenter, about, images)
@@ -95,7 +105,8 @@ def _to_fit(what: Path, run: Run | None, source: str | None) -> Tensor:
     if run is None:
         raise ValueError(f"a plain policy is fitted to images, and {what} holds none; name some with --images SOURCE")
     try:
-        return _sample(_data(run).train, FITTED)[0]
+        train = run.splits().train
+        return train.batch(choose(train.labels.numpy(), None, min(FITTED, len(train)), [0]))[0]
     except (ValueError, OSError) as error:
         raise ValueError(f"a plain policy is fitted to images: {error}; name others with --images SOURCE") from error
 
@@ -103,14 +114,14 @@ def _to_fit(what: Path, run: Run | None, source: str | None) -> Tensor:
 def _measured(run: Run, augmenter: Augmenter, strength: float) -> LabelSafety | None:
     """Measure label safety, or say why it cannot be."""
     try:
-        splits, classifier = _data(run), run.classifier()
-        images, labels = _sample(splits.val, CHECKED)
+        splits, classifier = run.splits(), run.classifier()
+        images, labels = splits.val.batch(fairly(splits.val, splits.val.labels, CHECKED))
     except (ValueError, OSError) as error:
         print(f"note: label safety is not measured: {error}")
         return None
     print(f"measuring label safety on {len(images):,} validation images; --no-check leaves it out")
     device = device_named(run.recipe.device if torch.cuda.is_available() else "cpu")
-    strengths = {*label_safety.STRENGTHS, strength} - {0.0}
+    strengths = {*label_safety.STRENGTHS, strength}
     safety = label_safety.measure(
         augmenter.to(device), classifier.to(device), images, labels, splits.classes, strengths=sorted(strengths)
     )
@@ -118,30 +129,11 @@ def _measured(run: Run, augmenter: Augmenter, strength: float) -> LabelSafety | 
     return safety
 
 
-def _data(run: Run) -> Splits:
-    recipe: Any = run.recipe
-    if recipe.data is None:
-        raise ValueError(f"the data sets of {run.path} came from Python")
-    splits = recipe.data.load(recipe.seed)
-    if splits.fingerprint != run.record.get("data_fingerprint"):
-        raise ValueError(f"the data of {run.path} have changed since it was trained")
-    return splits
-
-
-def _sample(images: LabelledImages, most: int) -> tuple[Tensor, Tensor]:
-    """Take so many images at most, classes in proportion."""
-    chosen = np.arange(len(images))
-    return images.batch(chosen if len(images) <= most else choose(images.labels.numpy(), None, most, [0]))
-
-
 def _in_words(safety: LabelSafety, strength: float) -> str:
     """Say how the worst class fares at a strength."""
-    classes = [c for c in safety.classes.get(strength, ()) if c.images > 1]
+    classes = [c for c in safety.classes.get(strength, ()) if c.known]
     if not classes:
-        return "no class has two validation images that are classified rightly, so nothing is known"
+        return f"no class has {LEAST_IMAGES} validation images that are classified rightly, so nothing is known"
     worst = min(classes, key=lambda c: c.agreement)
     mean = sum(c.agreement for c in classes) / len(classes)
-    return (
-        f"augmented, {mean:.0%} of what the classifier gets right stays right, class by class; least {worst.name!r}, "
-        f"{worst.agreement:.0%} ± {worst.standard_error:.0%}"
-    )
+    return f"augmented, {mean:.0%} of what the classifier gets right stays right, class by class; least {worst}"

@@ -28,9 +28,10 @@ def show(arguments: list[str]) -> int:
     )  # fmt: skip
     parser.add_argument("--steps", metavar="N", type=int, help="steps of each such training; as in the run by default")
     options = parser.parse_args(arguments)
-    if options.seeds < 0 or (options.steps is not None and options.steps < 1):
+    if options.seeds < 0 or options.seeds == 1 or (options.steps is not None and options.steps < 1):
         raise ValueError(
-            f"--leave-one-out must be 0 or more and --steps 1 or more, found {options.seeds} and {options.steps}"
+            f"--leave-one-out must be 0 or at least 2, since one seed does not tell chance, and --steps "
+            f"1 or more, found {options.seeds} and {options.steps}"
         )
     path: Path = options.what
     if path.is_file():

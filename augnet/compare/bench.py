@@ -1,6 +1,7 @@
 """What all arms of a comparison share: images, classifier, optimiser, batches."""
 
 import hashlib
+import importlib.metadata
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,10 @@ from augnet.data import DataSource, ImageSet, LabelledImages, SampleSet
 from augnet.data.sources import fingerprint
 from augnet.recipe import Recipe, as_plain
 from augnet.training import Run
+from augnet.training.device import device_named
+
+# Packages that images and weights go through: another version may give another result.
+PACKAGES = ("augnet", "torch", "torchvision", "timm", "albumentations")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,18 +66,7 @@ class Bench:
                 f"augnet train --resume {run.path}"
             )
         recipe, record = run.recipe, run.record
-        source = data or recipe.data
-        if source is None:
-            raise ValueError(
-                f"the data sets of {run.path} came from Python; compare there: "
-                "augnet.compare.compare(run, data=augnet.from_datasets(train, val, test))"
-            )
-        splits = source.load(recipe.seed)
-        if splits.fingerprint != record["data_fingerprint"]:
-            raise ValueError(
-                f"the data of {run.path} have changed (fingerprint {record['data_fingerprint'][:12]} when it learned, "
-                f"{splits.fingerprint[:12]} now); compare with the images that it learned from"
-            )
+        splits = run.splits(data)
         if splits.test is None:
             raise ValueError(
                 f"the data of {run.path} have no test images, and what learned from images cannot be judged on them; "
@@ -88,7 +82,7 @@ class Bench:
             classes=splits.classes,
             recipe=recipe,
             augmenter=run.augmenter(),
-            identity=digest([seen, settings, None if classifier is None else str(classifier())]),
+            identity=digest([seen, settings, None if classifier is None else str(classifier()), _made_with(recipe)]),
             own=classifier,
         )
         found = sum(w.numel() for w in bench.classifier().parameters() if w.requires_grad)
@@ -115,6 +109,12 @@ class Bench:
 def digest(what: Any) -> str:
     """Hash anything that JSON can hold."""
     return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _made_with(recipe: Recipe) -> list[str]:
+    """Name the kind of device and the versions; not the builds, which differ between machines (2.11.0+cpu)."""
+    versions = [importlib.metadata.version(package).partition("+")[0] for package in PACKAGES]
+    return [device_named(recipe.device).type, *versions]
 
 
 def _joined(*parts: LabelledImages) -> LabelledImages:

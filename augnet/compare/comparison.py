@@ -21,6 +21,7 @@ from augnet.compare.bench import Bench
 from augnet.compare.naming import chosen
 from augnet.compare.processes import Processes
 from augnet.compare.results import Results
+from augnet.compare.retraining import key_of
 from augnet.compare.study import Study, Tell, usable
 from augnet.compare.summary import Section, ranked
 from augnet.compare.verdict import Verdict, judge
@@ -147,6 +148,7 @@ def compare(
     with Processes(bench, jobs or _default_jobs(bench)) as processes:
         study = Study(
             bench=bench, seeds=seeds, copies=copies, processes=processes, tell=tell,
+            keys={arm.name: key_of(bench, arm) for arm in working},
             results=Results(out / "results.csv", [Path(path) for path in known]),
         )  # fmt: skip
         study.train(

@@ -3,6 +3,7 @@
 import hashlib
 import importlib
 import importlib.util
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -103,9 +104,12 @@ class Own(Arm):
 
 
 def _imported(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"augnet_own_{path.stem}", path)
+    name = f"augnet_own_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}"
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ImportError("it is no Python file")
     module = importlib.util.module_from_spec(spec)
+    # Dataclasses look for their module there, where annotations are strings.
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module

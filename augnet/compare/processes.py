@@ -86,7 +86,8 @@ class Processes:
                 names = list(dict.fromkeys(each.arm.name for each in waiting.values()))[: self.jobs]
                 raise ChildProcessError(
                     f"a process died, killed or out of memory, while it trained {' or '.join(names)}; what was done is "
-                    "kept: run it again, with fewer jobs"
+                    "kept: run it again, with fewer jobs; a script that compares must do so under "
+                    '`if __name__ == "__main__":`, since every process imports it'
                 ) from error
             del waiting[future]
             yield training, found

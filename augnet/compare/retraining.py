@@ -36,12 +36,14 @@ class Training(NamedTuple):
         steps: classifier updates.
         seed: decides weights, batches and draws.
         copies: views of each test image whose predictions are averaged too.
+        key: of the arm (`key_of`), taken before anything was trained.
     """
 
     arm: Arm
     steps: int
     seed: int
-    copies: int = 1
+    copies: int
+    key: str
 
 
 class Result(NamedTuple):
@@ -130,18 +132,20 @@ def retrain(bench: Bench, training: Training, stopped: Callable[[], bool] = lamb
 
     Raises:
         Interrupted: if `stopped` says so.
-        ValueError: if the arm cannot take such images.
+        ValueError: if the arm cannot take such images, or is another than when its key was taken.
     """
     began = time.perf_counter()
     with randomness_of(torch.tensor([training.seed])):
         retraining = Retraining(bench, training)
+        if key_of(bench, training.arm) != training.key:
+            raise ValueError("its code was edited since the comparison began; run it again")
         for _ in range(training.steps):
             if stopped():
                 raise Interrupted(f"{training.arm.name} was stopped at step {retraining.made:,}")
             retraining.step()
         found = retraining.test(training.copies)
-    seconds, key = time.perf_counter() - began, key_of(bench, training.arm)
-    arm, steps, seed, _ = training
+    seconds = time.perf_counter() - began
+    arm, steps, seed, _, key = training
     return [Result(arm.name, steps, seed, copies, measures, seconds, key) for copies, measures in found.items()]
 
 

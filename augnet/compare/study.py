@@ -1,6 +1,6 @@
 """The doing of a comparison: which trainings are still to be made, how long they will take, and making them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,8 +9,8 @@ from augnet.compare.arm import Arm
 from augnet.compare.bench import Bench
 from augnet.compare.processes import Processes
 from augnet.compare.results import Results
-from augnet.compare.retraining import Result, Training, key_of, randomness_of, retrain, seconds_per_step
-from augnet.compare.summary import ArmSummary, Role, Section, ranked
+from augnet.compare.retraining import Result, Training, randomness_of, retrain, seconds_per_step
+from augnet.compare.summary import ArmSummary, Role, Section, judged_of, ranked
 from augnet.compare.verdict import percent
 
 # A prediction costs about a third of an update, which goes through the classifier backwards, too.
@@ -24,6 +24,7 @@ class Study:
 
     Args:
         bench: what all arms share.
+        keys: by name of the arm, taken once, so that a transform which is edited meanwhile is not taken for another.
         seeds: trainings of each arm.
         copies: views of each test image.
         results: what is known already, and where results are kept.
@@ -32,6 +33,7 @@ class Study:
     """
 
     bench: Bench
+    keys: Mapping[str, str]
     seeds: int
     copies: int
     results: Results
@@ -50,7 +52,11 @@ class Study:
             ChildProcessError: if a process dies.
         """
         lengths = list(lengths)
-        plan = [Training(arm, steps, seed, self.copies) for seed in range(self.seeds) for arm, steps in lengths]
+        plan = [
+            Training(arm, steps, seed, self.copies, self.keys[arm.name])
+            for seed in range(self.seeds)
+            for arm, steps in lengths
+        ]
         left = [each for each in plan if any(self._known(*each[:3], views) is None for views in self.views)]
         if not left:
             return
@@ -68,12 +74,14 @@ class Study:
     def summary(self, arm: Arm, steps: int, views: int, role: Role) -> ArmSummary:
         """Gather an arm's results."""
         found = [self._known(arm, steps, seed, views) for seed in range(self.seeds)]
-        return ArmSummary(name=arm.name, role=role, results=tuple(result for result in found if result is not None))
+        known = tuple(result for result in found if result is not None)
+        return ArmSummary(name=arm.name, role=role, results=known, images=len(self.bench.test))
 
-    def section(self, arms: Iterable[Arm], budget: float, steps: int, views: int) -> Section:
+    def section(self, arms: Sequence[Arm], budget: float, steps: int, views: int) -> Section:
         """Gather the results of all arms at one budget."""
         found = [self.summary(arm, steps, views, "learned" if arm.learned else "fixed") for arm in arms]
-        return Section(budget=budget, copies=views, arms=ranked(found))
+        judged = judged_of([arm.name for arm in arms if arm.learned])
+        return Section(budget=budget, copies=views, arms=ranked(found), judged=judged)
 
     @property
     def views(self) -> list[int]:
@@ -81,7 +89,7 @@ class Study:
         return sorted({1, self.copies})
 
     def _known(self, arm: Arm, steps: int, seed: int, views: int) -> Result | None:
-        return self.results.get(key_of(self.bench, arm), steps, seed, views)
+        return self.results.get(self.keys[arm.name], steps, seed, views)
 
     def _estimate(self, left: list[Training], ahead: int) -> str:
         """Say how long trainings will take, from a few steps with each arm."""

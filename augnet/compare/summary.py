@@ -21,11 +21,13 @@ class ArmSummary:
         name: of the arm.
         role: `learned`, `fixed`, or `longer`: a fixed one that was trained for as long as learning took, too.
         results: one per seed, in their order.
+        images: that each was tested on; accuracy moves in steps of one of them.
     """
 
     name: str
     role: Role
     results: tuple[Result, ...]
+    images: int
 
     @property
     def label(self) -> str:
@@ -40,7 +42,7 @@ class ArmSummary:
     @property
     def accuracy(self) -> Interval:
         """Test accuracy, 0 to 1, where the interval's ends stay, too."""
-        found = interval([result.measures.accuracy for result in self.results])
+        found = interval([result.measures.accuracy for result in self.results], 1 / self.images)
         return found._replace(low=max(0.0, found.low), high=min(1.0, found.high)) if found.values > 1 else found
 
     def mean(self, name: Literal["loss", "calibration_error"]) -> float:
@@ -69,7 +71,7 @@ class ArmSummary:
             ValueError: if they have no seed in common.
         """
         mine, theirs = ({r.seed: r.measures.accuracy for r in arm.results} for arm in (self, other))
-        return interval([mine[seed] - theirs[seed] for seed in mine if seed in theirs])
+        return interval([mine[seed] - theirs[seed] for seed in mine if seed in theirs], 1 / self.images)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,17 +82,18 @@ class Section:
         budget: steps, in multiples of the run's.
         copies: views of each test image whose predictions were averaged.
         arms: the best first.
+        judged: name of the learned arm that the verdict is on; None where there is none.
     """
 
     budget: float
     copies: int
     arms: tuple[ArmSummary, ...]
+    judged: str | None
 
     @property
     def learned(self) -> ArmSummary | None:
-        """The learned arm that is judged: `learned`, or else the best of its kind."""
-        mine = [arm for arm in self.arms if arm.role == "learned"]
-        return next((arm for arm in mine if arm.name == "learned"), mine[0] if mine else None)
+        """The learned arm that is judged."""
+        return next((arm for arm in self.arms if arm.name == self.judged), None)
 
     @property
     def others(self) -> tuple[ArmSummary, ...]:
@@ -101,6 +104,14 @@ class Section:
     def best_fixed(self) -> ArmSummary | None:
         """The best of the fixed arms that were not trained for longer."""
         return next((arm for arm in self.arms if arm.role == "fixed"), None)
+
+
+def judged_of(names: Sequence[str]) -> str | None:
+    """Choose which of the learned arms is judged: `learned`, or else the first one named.
+
+    The best one on test images would be the luckiest, too.
+    """
+    return "learned" if "learned" in names else next(iter(names), None)
 
 
 def ranked(arms: Sequence[ArmSummary]) -> tuple[ArmSummary, ...]:

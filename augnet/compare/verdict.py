@@ -7,7 +7,9 @@ use it                the interval lies above 0
 don't use it, use X   the interval lies below 0
 no difference found   it holds 0, or there are fewer than 3 seeds
 
-Accuracy moves in steps of one image, so two seeds often agree to the last digit, and Student's interval is then empty.
+Accuracy moves in steps of one image, so few seeds often agree to the last digit; intervals allow for that rounding.
+
+Of several learned arms `learned` is judged, or else the first one named: none is chosen by its results.
 
 The best of many is chosen in hindsight, by the very results that it is then compared with, so it is partly the
 luckiest: the rule leans against what was learned. Intervals are over seeds. Test images are the same throughout, so

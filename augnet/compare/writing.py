@@ -4,10 +4,10 @@ Keys of comparison.json; shares are 0 to 1, intervals [low, high] of 95 %, and w
 
     run, steps, budgets, train_images, classes, test_images   (of each class)
     learning    seconds, share (of them beyond the classifier's training), steps (that fit into the same time)
-    verdict     decision, sentence, learned, against, difference, interval, method, seeds; of the first section
+    verdict     decision, sentence, learned, against, difference, interval, seeds; of the first section
     sections    budget, copies, verdict, arms: the best first, each with
                 name, label, role (learned, fixed, longer), steps, seeds, accuracies, accuracy, interval, loss,
-                calibration_error, class_accuracy, seconds, learned_above: difference, interval, method, seeds
+                calibration_error, class_accuracy, seconds, learned_above: difference, interval, seeds
     notes       sentences on what was left out
 """
 
@@ -124,7 +124,6 @@ def by_class(section: Section, comparison: Comparison) -> list[str]:
 
 def _how(comparison: Comparison) -> list[str]:
     learning, section = comparison.learning, comparison.sections[0]
-    method = section.arms[0].accuracy.method
     cost = f"Learning took {learning.seconds:,.0f} s, the joint training of the classifier included"
     if learning.steps is not None:
         cost += f", as long as {learning.steps:,} steps with the augmentation and without learning it"
@@ -133,8 +132,8 @@ def _how(comparison: Comparison) -> list[str]:
     return [
         f"Each training is from scratch, on {comparison.train_images:,} images (the run's training and validation "
         f"images), and tested once on {sum(comparison.test_images):,}; arms share weights and batches, seed by seed.",
-        "Intervals are of 95 %, over seeds" + (f" ({method})" if method != "none" else "") + "; differences are "
-        "paired by seed. They do not say how other test images would turn out.",
+        "Intervals are Student's, of 95 %, over seeds; differences are paired by seed. They do not say how other test "
+        "images would turn out.",
         f"{cost}.",
     ]
 
@@ -167,7 +166,7 @@ def _verdict(verdict: Verdict | None) -> dict[str, Any] | None:
 
 
 def _difference(found: Interval) -> dict[str, Any]:
-    return {"difference": found.mean, "interval": _ends(found), "method": found.method, "seeds": found.values}
+    return {"difference": found.mean, "interval": _ends(found), "seeds": found.values}
 
 
 def _ends(found: Interval) -> list[float] | None:

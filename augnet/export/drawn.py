@@ -3,8 +3,6 @@
 The U-Net decides on a small copy; what it decided is done at full size, and only on the images that it changes.
 """
 
-import functools
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -13,8 +11,7 @@ from kornia.color import rgb_to_grayscale
 from torch import Tensor
 
 from augnet.augmenter import Augmenter
-from augnet.export.motion import Motion
-from augnet.transforms import DifferentiableTransform, Flow, LinearColour, Warp, fuse
+from augnet.transforms import fuse
 
 
 class Drawn(NamedTuple):
@@ -26,7 +23,7 @@ class Drawn(NamedTuple):
 
     def repeated(self, times: int) -> "Drawn":
         """Give every image's row to so many frames."""
-        return Drawn(*(column.repeat_interleave(times, 0) for column in self))
+        return self if times == 1 else Drawn(*(column.repeat_interleave(times, 0) for column in self))
 
 
 def draw(
@@ -69,7 +66,7 @@ def augment(
     if augmenter.config.residual_limit > 0 and strength > 0:
         residual = augmenter.residual(_seen(augmenter, images, drawn.noise), drawn.noise, strength).nan_to_num(0.0)
         residual = (residual * drawn.chosen[:, None, None, None]).to(images)
-    augmented = _transformed(augmenter.transforms, images, drawn.amounts, augmenter.draws(drawn.noise))
+    augmented = _transformed(augmenter, images, drawn)
     if residual is None:
         return augmented
     # Painted for other channels: grey is the mean of colours, and the same in all of them.
@@ -93,46 +90,13 @@ def _seen(augmenter: Augmenter, images: Tensor, noise: Tensor) -> Tensor:
     )
 
 
-def _transformed(
-    transforms: Sequence[DifferentiableTransform], images: Tensor, amounts: Tensor, draws: Tensor
-) -> Tensor:
-    """Do what `fuse.apply` does without what changes nothing, which for few images is most of it."""
-    active = (amounts != 0).tolist()
-    amounts, draws = amounts.to(images), draws.to(images)
-    shares = draws.split([transform.draws for transform in transforms], dim=1)
-    untouched = images
-    for group in _groups(tuple(map(type, transforms)), images.shape[1]):
-        rows = [i for i, row in enumerate(active) if any(row[k] for k in group)]
-        if not rows:
-            continue
-        members = [k for k in group if any(row[k] for row in active)]
-        everywhere = len(rows) == len(images)
-        index = slice(None) if everywhere else torch.tensor(rows, device=images.device)
-        changed = _done(
-            [transforms[k] for k in members],
-            images[index],
-            torch.stack([amounts[index, k] for k in members], dim=1),
-            torch.cat([shares[k][index] for k in members], dim=1),
-        )
-        if everywhere:
-            images = changed
-        else:
-            images = images.clone() if images is untouched else images
-            images[index] = changed
-    return images
-
-
-def _done(members: Sequence[DifferentiableTransform], images: Tensor, amounts: Tensor, draws: Tensor) -> Tensor:
-    if isinstance(members[0], Warp | Flow):
-        size = (images.shape[-2], images.shape[-1])
-        return Motion(members, amounts, draws, size).fetch(images).clamp(0, 1)
-    return fuse.apply(members, images, amounts, draws)
-
-
-@functools.cache
-def _groups(kinds: tuple[type[DifferentiableTransform], ...], channels: int) -> list[list[int]]:
-    """Say which members share one pass, in the order of `fuse.apply`; members that need RGB do nothing to grey."""
-    usable = [k for k, kind in enumerate(kinds) if channels == 3 or not kind.needs_rgb]
-    warps = [k for k in usable if issubclass(kinds[k], (Warp, Flow))]
-    colours = [k for k in usable if issubclass(kinds[k], LinearColour)]
-    return [warps, colours, *([k] for k in usable if k not in warps + colours)]
+def _transformed(augmenter: Augmenter, images: Tensor, drawn: Drawn) -> Tensor:
+    transforms, amounts, draws = augmenter.transforms, drawn.amounts, augmenter.draws(drawn.noise)
+    if images.shape[1] != augmenter.channels:
+        # What only changes colours does nothing to grey.
+        kept = {id(transform) for transform in fuse.usable(transforms, images.shape[1])[0]}
+        shares = draws.split([transform.draws for transform in transforms], dim=1)
+        columns = [k for k, transform in enumerate(transforms) if id(transform) in kept]
+        draws = torch.cat([draws[:, :0], *(shares[k] for k in columns)], dim=1)
+        transforms, amounts = [transforms[k] for k in columns], amounts[:, columns]
+    return fuse.apply(transforms, images, amounts, draws, skip=True)

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from augnet.augmenter import Augmenter
 
-STRENGTHS = (0.25, 0.5, 0.75, 1.0)
+STRENGTHS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
 # Halfway between no harm and a choice, at probability one half, that makes one class of another. On scikit-learn's
 # digits the policy that was learned keeps 0.96 and more in every class (`augnet train --schedule.outer_every 4`);
 # upside down half of the time, 2, 6, 7 and 9 keep 0.51 to 0.56.
 THRESHOLD = 0.75
-# A class is called unsafe where chance alone would hardly explain it: so many standard errors below the threshold.
-ERRORS = 2.0
+# Of fewer rightly classified images nothing is said of a class.
+LEAST_IMAGES = 5
 DRAWS = 4
 BATCH = 128
 
@@ -34,18 +34,30 @@ class ClassAgreement:
         name: of the class.
         images: how many are classified rightly as they are.
         agreement: share of their augmented copies that still are; nan if there are no such images.
-        standard_error: of the agreement, over images.
     """
 
     name: str
     images: int
     agreement: float
-    standard_error: float
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the agreement, over images (Wilson 1927); wide even where few images all agree."""
+        return wilson(self.agreement, self.images)
+
+    @property
+    def known(self) -> bool:
+        """Whether there are images enough to say anything."""
+        return self.images >= LEAST_IMAGES
 
     @property
     def unsafe(self) -> bool:
-        """Whether the agreement is below the threshold by more than chance explains; one image says nothing."""
-        return self.images > 1 and self.agreement + ERRORS * self.standard_error < THRESHOLD
+        """Whether the agreement is below the threshold by more than chance explains."""
+        return self.known and self.interval[1] < THRESHOLD
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return f"{self.name!r} {self.agreement:.0%} ({low:.0%} to {high:.0%})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +70,13 @@ class LabelSafety:
 
     classes: dict[float, tuple[ClassAgreement, ...]]
 
+    def overall(self, strength: float) -> ClassAgreement:
+        """Give the agreement at a measured strength over the images of all classes."""
+        some = [c for c in self.classes[strength] if c.images]
+        count = sum(c.images for c in some)
+        share = sum(c.images * c.agreement for c in some) / count if count else math.nan
+        return ClassAgreement(name="all classes", images=count, agreement=share)
+
     def unsafe(self, strength: float) -> list[ClassAgreement]:
         """List the classes that are unsafe at the measured strength nearest above, the worst first."""
         above = min((s for s in self.classes if s >= strength), default=max(self.classes))
@@ -65,7 +84,7 @@ class LabelSafety:
 
     @property
     def largest_safe(self) -> float | None:
-        """The largest measured strength up to which no class is unsafe; None if there is none."""
+        """The largest measured strength up to which no class was found unsafe; None if there is none."""
         safe = None
         for strength, classes in self.classes.items():
             if any(c.unsafe for c in classes):
@@ -74,27 +93,31 @@ class LabelSafety:
         return safe
 
     def warning(self, strength: float) -> str | None:
-        """Name the classes that are unsafe at a strength, and propose one that is safe; None if all are safe."""
+        """Name the classes that are unsafe at a strength, and say up to which none was found so; None if none is."""
         unsafe = self.unsafe(strength)
         if not unsafe:
             return None
-        worst = ", ".join(f"{c.name!r} {c.agreement:.0%} ± {c.standard_error:.0%}" for c in unsafe[:5])
+        worst = ", ".join(map(str, unsafe[:5]))
         more = f" and {len(unsafe) - 5} more" if len(unsafe) > 5 else ""
         safe = self.largest_safe
-        advice = f"--strength {safe:g} is safe" if safe else f"no strength from {min(self.classes):g} on is safe"
+        advice = (
+            f"no harm was found up to strength {safe:g}"
+            if safe
+            else f"harm was found at every strength measured, from {min(self.classes):g} on"
+        )
         return (
             f"at strength {strength:g} the classifier no longer recognises augmented images of {worst}{more} "
             f"(below {THRESHOLD:.0%}); {advice}"
         )
 
     def as_json(self) -> dict[str, Any]:
-        """Give what a file's header keeps: by strength and class [agreement, standard error]; None where unknown."""
+        """Give what a file's header keeps: by strength and class the agreement and its interval."""
         return {
             "threshold": THRESHOLD,
             "largest_safe_strength": self.largest_safe,
             "images": {c.name: c.images for c in next(iter(self.classes.values()))},
             "agreement": {
-                f"{strength:g}": {c.name: [_finite(c.agreement), _finite(c.standard_error)] for c in classes}
+                f"{strength:g}": {c.name: [_finite(x) for x in (c.agreement, *c.interval)] for c in classes}
                 for strength, classes in self.classes.items()
             },
         }
@@ -163,10 +186,17 @@ def measure(
 
 
 def _summarise(name: str, found: Tensor) -> ClassAgreement:
-    error = float(found.std() / math.sqrt(len(found))) if len(found) > 1 else math.nan
-    return ClassAgreement(
-        name=name, images=len(found), agreement=float(found.mean()) if len(found) else math.nan, standard_error=error
-    )
+    return ClassAgreement(name=name, images=len(found), agreement=float(found.mean()) if len(found) else math.nan)
+
+
+def wilson(share: float, count: int) -> tuple[float, float]:
+    """Give the 95 % interval of a share of `count` (Wilson 1927); nan if there are none."""
+    if count == 0:
+        return math.nan, math.nan
+    z = 1.96
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return middle - half, middle + half
 
 
 def _finite(value: float) -> float | None:

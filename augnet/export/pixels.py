@@ -38,7 +38,7 @@ def to_floats(picture: Tensor | PIL.Image.Image) -> Float[Tensor, "*lead c h w"]
             "image, wrap the image as tv_tensors.Image"
         )
     if pixels.dtype in WHITE:
-        return pixels.float() / WHITE[pixels.dtype]
+        return pixels.float().div_(WHITE[pixels.dtype])
     if not pixels.is_floating_point():
         raise ValueError(f"images should be uint8, uint16 or floats in [0, 1], found {pixels.dtype}; convert them")
     lowest, highest = pixels.aminmax() if pixels.numel() else (0.0, 1.0)
@@ -53,7 +53,7 @@ def to_floats(picture: Tensor | PIL.Image.Image) -> Float[Tensor, "*lead c h w"]
 def from_floats(pixels: Float[Tensor, "*lead c h w"], like: Picture) -> Picture:
     """Write floats in [0, 1] as a picture of the kind of `like`, rounded to the nearest level where it has levels."""
     if isinstance(like, PIL.Image.Image):
-        return v2f.to_pil_image(pixels.mul(255).round().to(torch.uint8), like.mode)
+        return v2f.to_pil_image(pixels.mul(255).round_().to(torch.uint8), like.mode)
     if like.dtype in WHITE:
-        pixels = pixels.mul(WHITE[like.dtype]).round()
+        pixels = pixels.mul(WHITE[like.dtype]).round_()
     return pixels.to(like.dtype)

@@ -69,12 +69,14 @@ class PlainPolicy:
         left_out: what the augmenter does too little to be worth a line.
         size: height and width of the images that it was fitted to, in pixels.
         colour: their mean colour, one number in [0, 1] per channel.
+        painted: what the augmenter may add to a pixel and no operation does, share of full scale.
     """
 
     steps: tuple[Step, ...]
     left_out: tuple[Step, ...]
     size: tuple[int, int]
     colour: tuple[float, ...]
+    painted: float = 0.0
 
     @classmethod
     def fit(
@@ -112,6 +114,7 @@ class PlainPolicy:
             left_out=tuple(step for step in fitted if step.use < LEAST_USE),
             size=(height, width),
             colour=tuple(images.mean((0, 2, 3)).tolist()),
+            painted=augmenter.config.residual_limit * min(1.0, strength),
         )
 
     @property
@@ -119,6 +122,11 @@ class PlainPolicy:
         """Mean over all transforms of their distance from the U-Net's amounts for one image, in shares of the limit."""
         steps = self.steps + self.left_out
         return sum(step.loss_by_image for step in steps) / len(steps)
+
+    @property
+    def unpainted(self) -> list[str]:
+        """Say in a line that the painted residual is left out, if there is one."""
+        return [f"Left out: painted change up to {self.painted:.3g} of full scale."] if self.painted else []
 
     def transform(self) -> v2.Compose:
         """Make it a torchvision transform: images of any kind in, float images in [0, 1] out.
@@ -136,7 +144,7 @@ class PlainPolicy:
         return code(self, heading)
 
     def table(self) -> list[str]:
-        """Say what is done and what is lost, a line per transform, the most used first."""
+        """Say what is done and what is lost, a line per transform, the most used first, and what is not painted."""
         steps = sorted(self.steps + self.left_out, key=lambda step: step.use, reverse=True)
         head = f"{'loss':>6} {'by image':>9}   (1-Wasserstein distance from the U-Net's amounts, shares of the limit)"
         rows = [
@@ -144,7 +152,7 @@ class PlainPolicy:
             + ("" if step in self.steps else f"; left out, its use is {step.use:.2f}")
             for step in steps
         ]
-        return [head, *rows]
+        return [head, *rows, *self.unpainted]
 
 
 def decisions(augmenter: Augmenter, images: Float[Tensor, "b c h w"], strength: float, seed: int) -> Policy:

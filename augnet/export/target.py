@@ -171,7 +171,9 @@ class AlbumentationsJSON(Target):
         try:
             # Here, since importing albumentations takes a second.
             from augnet.export import albumentations_json
-        except ImportError as error:
+        except ModuleNotFoundError as error:
+            if error.name != "albumentations":
+                raise
             raise ValueError("a pipeline needs albumentations; run: pip install 'albumentations>=2.0.8,<3'") from error
         plain = _fit(augmenter, images, self.strength)
         without = [

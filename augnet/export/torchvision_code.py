@@ -89,6 +89,7 @@ def code(policy: "PlainPolicy", heading: Sequence[str] = ()) -> str:
         "Images of any kind in, float images in [0, 1] out. Put v2.Normalize behind it.",
         *(f"Left out, with hardly any use: {step.words}." for step in policy.left_out),
         *(f"Left out, having no counterpart: {step.words}, use {step.use:.2f}." for step in without),
+        *policy.unpainted,
     ]
     amounts = [AMOUNTS[type(step.transform)] for step in steps if type(step.transform) in AMOUNTS]
     # What stands between the docstring and the first class: the imports and a constant.

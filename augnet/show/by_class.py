@@ -12,6 +12,7 @@ from torch import Tensor
 from augnet.augmenter import Augmenter
 from augnet.show.canvas import Place, Tile, halves, mosaic, picture, place, shorten
 from augnet.show.decisions import decide
+from augnet.show.gain import SURE
 from augnet.show.subject import name_of
 
 DRAWS = 8
@@ -20,8 +21,6 @@ MOST_TRANSFORMS = 5
 EXTREMES = 5
 WIDTH = 12.5
 COLOUR_MAP = "PuOr"
-# Standard errors beyond which a difference gets a dot.
-SURE = 2.0
 # Differences of use below this make no difference to the eye.
 SEEN = 0.01
 
@@ -38,7 +37,7 @@ def by_class(
     """Show how the use of each transform differs between classes, and which images get the least and the most of it.
 
     Use is the share of the limit that is reached, times how often. A dot marks a class whose mean differs from that
-    of all images by more than two standard errors. Of many classes, the 20 that differ most are shown.
+    of all images by more than three standard errors. Of many classes, the 20 that differ most are shown.
 
     Args:
         augmenter: what to show.

@@ -14,11 +14,12 @@ from PIL import Image
 from torch import Tensor
 
 from augnet.augmenter import Augmenter
+from augnet.export.label_safety import STRENGTHS
+from augnet.export.sample import fairly
 from augnet.show.canvas import picture
 from augnet.show.decisions import at_step, fixed_noise
-from augnet.show.safety import STRENGTHS
 from augnet.show.strip import SPREADS, clearest, strip_amounts, together
-from augnet.show.subject import Subject, fairly, name_of
+from augnet.show.subject import Subject, name_of
 from augnet.show.walk import walked
 
 DRAWS = 5
@@ -92,7 +93,7 @@ def _views(subject: Subject) -> dict[str, Any]:
     with torch.no_grad():
         rows = [
             torch.stack([images, *(its(images, noise, strength) for noise in noises)], dim=1)
-            for its, strength in [*((augmenter, strength) for strength in STRENGTHS), *earlier]
+            for its, strength in [*((augmenter, strength) for strength in (0.0, *STRENGTHS)), *earlier]
         ]
     views: list[tuple[int, str, dict[str, Any]]] = []
     size = 0
@@ -106,7 +107,7 @@ def _views(subject: Subject) -> dict[str, Any]:
     views.sort(key=lambda view: view[0])
     return {
         "views": [{"name": name, "sheet": drawn} for _, name, drawn in views],
-        "strengths": list(STRENGTHS),
+        "strengths": [0.0, *STRENGTHS],
         "steps": [int(row["step"]) for row in steps],
         "draws": DRAWS,
         "classes": labels is not None,

@@ -18,15 +18,17 @@ from torch import Tensor, nn
 
 from augnet.augmenter import Augmenter
 from augnet.data import LabelledImages, batches
+from augnet.export.sample import fairly
 from augnet.recipe import Recipe
 from augnet.show.canvas import BLUE, FAINT, INK, Place, place, plain
 from augnet.show.decisions import BATCH, apply
-from augnet.show.subject import fairly
 from augnet.training.device import device_named
 from augnet.training.inner import InnerLevel
 
 # Validation images that losses are measured on.
 MEASURED = 1024
+# Standard errors beyond which a difference is said to be one: the largest of some twenty often exceeds two by chance.
+SURE = 3.0
 
 
 class Effect(NamedTuple):
@@ -65,7 +67,7 @@ def leave_one_out(
         train: images to train on.
         val: images to measure the loss on.
         recipe: gives batch size, optimiser and device.
-        seeds: trainings of each kind.
+        seeds: trainings of each kind, at least 2, so that it is known how much they differ by chance.
         steps: classifier updates of a training; those of the recipe by default.
         report: called once, after the first few steps, with the seconds that all will take.
 
@@ -73,11 +75,14 @@ def leave_one_out(
         One effect per transform in the augmenter's order, and that of all of them at the end.
 
     Raises:
-        ValueError: if the augmenter has no transforms, or there is nothing to do.
+        ValueError: if the augmenter has no transforms, there is nothing to do, or fewer than two seeds.
     """
     k, steps = len(augmenter.transforms), recipe.schedule.inner_steps if steps is None else steps
-    if k == 0 or steps < 1 or seeds < 1:
-        raise ValueError(f"leaving out needs transforms, steps and seeds, found {k}, {steps} and {seeds}")
+    if k == 0 or steps < 1 or seeds < 2:
+        raise ValueError(
+            f"leaving out needs transforms, steps and at least 2 seeds, found {k}, {steps} and {seeds}; of one seed it "
+            "is not known how much trainings differ by chance"
+        )
     device = device_named(recipe.device)
     augmenter = copy.deepcopy(augmenter).to(device)
     images, labels = (part.to(device) for part in val.batch(fairly(val, val.labels, MEASURED)))
@@ -103,7 +108,7 @@ def leave_one_out(
     differences = found[:, 1:] - found[:, :1]  # (seeds, transforms, images)
     # Seeds and images are both drawn: what each adds to the variance of the mean.
     over_images = differences.mean(dim=0).var(dim=1) / len(labels)
-    over_seeds = differences.mean(dim=2).var(dim=0) / seeds if seeds > 1 else torch.zeros(k + 1)
+    over_seeds = differences.mean(dim=2).var(dim=0) / seeds
     names = [*(transform.label for transform in augmenter.transforms), "any of them"]
     means, errors = differences.mean(dim=(0, 2)), (over_images + over_seeds).sqrt()
     return [Effect(n, float(m), float(e)) for n, m, e in zip(names, means, errors, strict=True)]
@@ -131,7 +136,7 @@ class _Clock:
 
 
 def gain(effects: list[Effect], *, on: Place | None = None) -> Figure:
-    """Show the effect on the validation loss of leaving each transform out, with two standard errors to either side.
+    """Show the effect on the validation loss of leaving each transform out, with three standard errors to either side.
 
     Args:
         effects: of `leave_one_out`.
@@ -141,9 +146,9 @@ def gain(effects: list[Effect], *, on: Place | None = None) -> Figure:
     sheet = place(on, 7.5, 1.0 + 0.26 * len(ordered))
     axes = plain(sheet.subplots())
     for line, effect in enumerate(ordered):
-        sure = abs(effect.difference) > 2 * effect.error
+        sure = abs(effect.difference) > SURE * effect.error
         axes.errorbar(
-            effect.difference, line, xerr=2 * effect.error, fmt="o" if sure else "s", color=BLUE if sure else FAINT,
+            effect.difference, line, xerr=SURE * effect.error, fmt="o" if sure else "s", color=BLUE if sure else FAINT,
             markerfacecolor=BLUE if sure else "none", capsize=3,
         )  # fmt: skip
     axes.axvline(0, color=INK, linewidth=1)

@@ -8,9 +8,10 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from augnet.augmenter import Augmenter
+from augnet.export.sample import fairly
 from augnet.show.canvas import Place, Tile, mosaic, picture
 from augnet.show.decisions import confidence, fixed_noise
-from augnet.show.subject import fairly, name_of
+from augnet.show.subject import name_of
 
 MOST_ROWS = 10
 # By how much the confidence in the true label must fall for a frame.

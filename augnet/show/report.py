@@ -11,6 +11,7 @@ from PIL import Image
 from torch import nn
 
 from augnet.classifier import Classifier, make_twice_differentiable
+from augnet.export import LabelSafety, measure
 from augnet.show.amounts import amounts
 from augnet.show.by_class import by_class
 from augnet.show.canvas import darken
@@ -20,7 +21,7 @@ from augnet.show.gain import Effect, gain, leave_one_out
 from augnet.show.gallery import gallery
 from augnet.show.history import history
 from augnet.show.residual import residual
-from augnet.show.safety import Safety, changed_by_choices, label_safety, safety
+from augnet.show.safety import changed_by_choices, safety
 from augnet.show.strip import strip
 from augnet.show.subject import Subject
 from augnet.show.walk import animation, walk
@@ -120,7 +121,7 @@ def _effects(
             f"it takes training {k + 2} classifiers from scratch, several times over; measure it with "
             f"augnet show {run.path} --leave-one-out 3"
         )
-    splits = recipe.data.load(recipe.seed)  # type: ignore[union-attr]
+    splits = run.splits()
 
     def build() -> nn.Module:
         model = Classifier.build(recipe.classifier, len(splits.classes), splits.channels, splits.size)
@@ -136,13 +137,14 @@ def _effects(
     return effects, ""
 
 
-def _safety(subject: Subject) -> tuple[Safety | None, dict[str, list[int]], str]:
+def _safety(subject: Subject) -> tuple[LabelSafety | None, dict[str, list[int]], str]:
     """Measure label safety, and what each choice does to classes; or say why not."""
     if subject.classifier is None or subject.labels is None:
         return None, {}, "it needs the run's classifier and images of its classes"
-    given = subject.augmenter, subject.images, subject.labels, subject.classifier
+    augmenter, classifier, images, labels = subject.augmenter, subject.classifier, subject.images, subject.labels
     try:
-        return label_safety(*given), changed_by_choices(*given), ""
+        changed = changed_by_choices(augmenter, images, labels, classifier)
+        return measure(augmenter, classifier, images, labels, subject.classes), changed, ""
     except ValueError as error:
         return None, {}, str(error)
 
@@ -173,7 +175,9 @@ def _compressed(image: Image.Image) -> str:
     return address(written.getvalue(), "webp")
 
 
-def _parts(subject: Subject, effects: list[Effect], unmeasured: str, found: Safety | None, unsafe: str) -> list[Part]:
+def _parts(
+    subject: Subject, effects: list[Effect], unmeasured: str, found: LabelSafety | None, unsafe: str
+) -> list[Part]:
     augmenter, images, labels, classes = subject.augmenter, subject.images, subject.labels, subject.classes
 
     def drawn_history() -> Figure:
@@ -189,7 +193,7 @@ def _parts(subject: Subject, effects: list[Effect], unmeasured: str, found: Safe
     def drawn_safety() -> Figure:
         if found is None:
             raise ValueError(unsafe)
-        return safety(found, classes)
+        return safety(found)
 
     return [
         Part(
@@ -214,8 +218,8 @@ def _parts(subject: Subject, effects: list[Effect], unmeasured: str, found: Safe
         ),
         Part(
             "by_class", "Whether it depends on the image",
-            "Purple: a class gets more of a transform than others, orange: less; a dot marks differences beyond two "
-            "standard errors. Below: the images that get the least and the most, with their use.",
+            "Purple: a class gets more of a transform than others, orange: less; a dot marks differences beyond "
+            "three standard errors. Below: the images that get the least and the most, with their use.",
             lambda: by_class(augmenter, images, labels, classes),
         ),
         Part(
@@ -238,8 +242,9 @@ def _parts(subject: Subject, effects: list[Effect], unmeasured: str, found: Safe
         Part(
             "gain", "Which transforms help",
             "Classifiers were trained from scratch with each transform left out, and everything else the same: right "
-            "of 0, the validation loss is higher without it, so it helps. Bars are two standard errors, over seeds and "
-            "validation images; a hollow square could be chance.",
+            "of 0, the validation loss is higher without it, so it helps. Bars are three standard errors, over seeds "
+            "and validation images; a hollow square could be chance. The augmenter learned from these same validation "
+            "images, which flatters its transforms.",
             drawn_gain,
         ),
         Part(

@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from augnet.augmenter import Augmenter
+from augnet.export.sample import fairly
 from augnet.show.canvas import Place, Tile, mosaic, picture
 from augnet.show.decisions import apply, fixed_noise
-from augnet.show.subject import fairly
 
 # Diverging, and as light at its middle for all eyes.
 COLOUR_MAP = "PuOr"

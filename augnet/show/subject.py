@@ -17,6 +17,7 @@ from augnet.augmenter import Augmenter, load
 from augnet.data import FileSet, LabelledImages, source_from
 from augnet.data.folders import choose_size
 from augnet.data.pixels import UNREADABLE
+from augnet.export.sample import fairly
 from augnet.training import Run
 
 # Images that are looked at, fewer where they are large: what numbers in figures are averaged over.
@@ -63,7 +64,7 @@ class Subject:
 
         Raises:
             FileNotFoundError: if there is no run, or its images are gone.
-            ValueError: if the run's data sets came from Python and no images were named.
+            ValueError: if no images were named and the run's data sets came from Python or have changed.
         """
         run = Run(path)
         augmenter, about = load(run.path / "augmenter.safetensors")
@@ -75,15 +76,19 @@ class Subject:
         except (ValueError, FileNotFoundError) as error:
             notes.append(f"no classifier, so no confidence and no label safety: {error}")
         if images is None:
-            found = _validation_images(run)
+            try:
+                found = run.splits().val
+            except ValueError as error:
+                raise ValueError(f"{error}; or name images to show it on: --images SOURCE") from error
             pixels, labels = found.batch(fairly(found, found.labels, _most(found)))
             source = f"{len(pixels):,} of {len(found):,} validation images"
         else:
-            pixels, labels, names = _read(images, augmenter.channels, tuple(record["size"]))
+            pixels, labels, names, said = _read(images, augmenter.channels, tuple(record["size"]))
             source = f"{len(pixels):,} images of {images}"
             if labels is not None:
                 labels, doubt = _in_terms_of(classes, labels, names)
                 notes += doubt
+            notes += said
         return cls(
             name=run.path.resolve().name, augmenter=augmenter, images=pixels, labels=labels, classes=classes,
             classifier=classifier, run=run, about=about, source=source, notes=tuple(notes),
@@ -98,34 +103,11 @@ class Subject:
             ValueError: if either cannot be read.
         """
         augmenter, about = load(path)
-        pixels, labels, classes = _read(images, augmenter.channels, None)
+        pixels, labels, classes, notes = _read(images, augmenter.channels, None)
         return cls(
             name=Path(path).stem, augmenter=augmenter, images=pixels, labels=labels, classes=classes, about=about,
-            source=f"{len(pixels):,} images of {images}",
+            source=f"{len(pixels):,} images of {images}", notes=notes,
         )  # fmt: skip
-
-
-def fairly(
-    images: Float[Tensor, "n c h w"] | LabelledImages, labels: Int64[Tensor, "n"] | None, count: int, seed: int = 0
-) -> list[int]:
-    """Choose positions by a seed: one image of every class, then a second one of every class, and so on.
-
-    Args:
-        images: to choose from.
-        labels: class of each image; None takes them all for one class.
-        count: positions wanted.
-        seed: fixes the order of classes, and of images within them.
-    """
-    labels = torch.zeros(len(images), dtype=torch.int64) if labels is None else labels
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(labels), generator=generator)
-    turn = torch.randperm(int(labels.max()) + 1, generator=generator).tolist()
-    seen: dict[int, int] = {}
-    keyed = []
-    for index, label in zip(order.tolist(), labels[order].tolist(), strict=True):
-        seen[label] = seen.get(label, -1) + 1
-        keyed.append((seen[label], turn[label], index))
-    return [index for *_, index in sorted(keyed)[:count]]
 
 
 def name_of(classes: Sequence[str], label: int) -> str:
@@ -138,32 +120,31 @@ def _most(images: LabelledImages) -> int:
     return max(1, min(MOST_IMAGES, MOST_VALUES // (channels * height * width)))
 
 
-def _validation_images(run: Run) -> LabelledImages:
-    recipe = run.recipe
-    if recipe.data is None:
-        raise ValueError(f"the data sets of {run.path} came from Python; name images to show it on: --images SOURCE")
-    return recipe.data.load(recipe.seed).val
-
-
 def _read(
     source: str, channels: int, size: tuple[int, ...] | None
-) -> tuple[Tensor, Int64[Tensor, "b"] | None, tuple[str, ...]]:
-    """Read a sample of images in these channels and, if given, this size; with labels and classes if there are some."""
+) -> tuple[Tensor, Int64[Tensor, "b"] | None, tuple[str, ...], tuple[str, ...]]:
+    """Read a sample of images in these channels and, if given, this size; with labels and classes, if any, and notes.
+
+    It is of the source's test part, where it has one.
+    """
     folder = Path(source).expanduser()
     bare = folder.is_dir() and not (folder / "train.npz").exists() and sum(p.is_dir() for p in folder.iterdir()) < 2
     found: LabelledImages
     classes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     if bare:
         found = _bare_folder(folder, channels)
     else:
         pool = source_from(source).read()
-        found, classes = pool.train, pool.classes
+        found, classes = pool.test or pool.train, pool.classes
+        if pool.test is None:
+            notes = (f"{source} has no test part; a classifier that learned from these images is too sure of them",)
     images, labels = found.batch(fairly(found, found.labels, _most(found)))
     if images.shape[1] != channels:
         images = images.mean(dim=1, keepdim=True).expand(-1, channels, -1, -1).contiguous()
     if size is not None and tuple(images.shape[-2:]) != size:
         images = nn.functional.interpolate(images, size, mode="bilinear", antialias=True).clamp(0, 1)
-    return images, None if bare else labels, classes
+    return images, None if bare else labels, classes, notes
 
 
 def _bare_folder(folder: Path, channels: int) -> FileSet:

@@ -3,15 +3,13 @@
 from collections.abc import Mapping, Sequence
 
 from augnet.augmenter import Learned
-from augnet.show.gain import Effect
-from augnet.show.safety import Safety
+from augnet.export import LabelSafety
+from augnet.show.gain import SURE, Effect
 from augnet.show.subject import Subject, name_of
 
 NAMED = 4
 # Use below which a transform is as good as absent.
 HARDLY = 0.1
-# Standard errors of the largest of some twenty effects, which by chance alone often exceeds two.
-SURE = 3.0
 # Classes named one by one.
 MOST_CLASSES = 4
 
@@ -25,7 +23,7 @@ def said(item: Learned) -> str:
 def sentences(
     subject: Subject,
     learned: Sequence[Learned],
-    safety: Safety | None,
+    safety: LabelSafety | None,
     changed: Mapping[str, Sequence[int]],
     effects: Sequence[Effect],
     varied: float,
@@ -63,9 +61,10 @@ def sentences(
         )
     found += [_choice(subject, learned, label, classes) for label, classes in changed.items()]
     if safety is not None:
+        learnt, twice = safety.overall(1.0), safety.overall(2.0)
         found.append(
-            f"Of {len(safety.labels):,} images that the classifier reads rightly, {safety.at(1.0):.0%} still are once "
-            f"augmented as learned, and {safety.at(2.0):.0%} at twice the strength."
+            f"Of {learnt.images:,} images that the classifier reads rightly, {learnt.agreement:.0%} still are once "
+            f"augmented as learned, and {twice.agreement:.0%} at twice the strength."
         )
     if effects:
         *single, whole = effects

@@ -53,9 +53,10 @@ class Run:
 
     @property
     def metrics(self) -> list[dict[str, float]]:
-        """One dict per report, in order of steps; a last row that is still being written is left out."""
-        names, *rows = list(csv.reader((self.path / "metrics.csv").read_text().splitlines(keepends=True)))
-        return [dict(zip(names, map(float, row), strict=True)) for row in rows if len(row) == len(names)]
+        """One dict per report, in order of steps; a row that is only half written is left out."""
+        with (self.path / "metrics.csv").open(newline="") as file:
+            rows = csv.DictReader(line for line in file if line.endswith("\n"))
+            return [{name: float(value) for name, value in row.items()} for row in rows if None not in row.values()]
 
     @property
     def finished(self) -> bool:

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from kornia.color import rgb_to_grayscale, rgb_to_yuv
 from torch import Tensor
 
+from augnet.transforms.constants import constant, identity
 from augnet.transforms.transform import DifferentiableTransform, straight_through_choice
 
 
@@ -26,20 +28,32 @@ def conversion_matrix(conversion: Callable[[Tensor], Tensor]) -> Float[Tensor, "
     return (conversion(pure) - conversion(torch.zeros_like(pure))).squeeze(1)
 
 
-def _hue_parts() -> tuple[Float[Tensor, "3 3"], Float[Tensor, "3 3"], Float[Tensor, "3 3"]]:
+def _hue_parts() -> Float[Tensor, "3 3 3"]:
     to_yuv = conversion_matrix(rgb_to_yuv)
     from_yuv = torch.linalg.inv(to_yuv)
     still = from_yuv[:, :1] @ to_yuv[:1]
     # still + across = identity, so an angle of 0 changes nothing.
-    return (
-        still,
-        torch.eye(3, dtype=torch.float64) - still,
-        from_yuv[:, 2:] @ to_yuv[1:2] - from_yuv[:, 1:2] @ to_yuv[2:],
-    )
+    across = torch.eye(3, dtype=torch.float64) - still
+    return torch.stack((still, across, from_yuv[:, 2:] @ to_yuv[1:2] - from_yuv[:, 1:2] @ to_yuv[2:]))
 
 
 HUE_PARTS = _hue_parts()
 """YUV⁻¹ · (rotation of U and V by θ) · YUV = first + cos θ · second + sin θ · third."""
+
+LUMA = conversion_matrix(rgb_to_grayscale)[0]
+"""How bright red, green and blue seem."""
+
+
+@constant
+def placed_hue_parts(*, like: Tensor) -> Float[Tensor, "3 3 3"]:
+    """Put `HUE_PARTS` where images are."""
+    return HUE_PARTS.to(like.device, like.dtype)
+
+
+@constant
+def placed_luma(*, like: Tensor) -> Float[Tensor, "3"]:
+    """Put `LUMA` where images are."""
+    return LUMA.to(like.device, like.dtype)
 
 
 def mix_channels(images: Float[Tensor, "b c h w"], matrix: Float[Tensor, "b c d"]) -> Float[Tensor, "b c h w"]:
@@ -50,8 +64,7 @@ def mix_channels(images: Float[Tensor, "b c h w"], matrix: Float[Tensor, "b c d"
 
 def compose(later: Float[Tensor, "b c d"], earlier: Float[Tensor, "b c d"]) -> Float[Tensor, "b c d"]:
     """Make one matrix of two: first `earlier`, then `later`."""
-    product = later[:, :, :-1] @ earlier
-    return torch.cat((product[:, :, :-1], product[:, :, -1:] + later[:, :, -1:]), -1)
+    return torch.baddbmm(F.pad(later[:, :, -1:], (earlier.shape[-1] - 1, 0)), later[:, :, :-1], earlier)
 
 
 def average(matrix: Float[Tensor, "b c d"], mean: Float[Tensor, "b c"]) -> Float[Tensor, "b c"]:
@@ -61,25 +74,23 @@ def average(matrix: Float[Tensor, "b c d"], mean: Float[Tensor, "b c"]) -> Float
 
 def _identity(mean: Float[Tensor, "b c"]) -> Float[Tensor, "b c c"]:
     channels = mean.shape[1]
-    return torch.eye(channels, dtype=mean.dtype, device=mean.device).expand(mean.shape[0], channels, channels)
+    return identity(channels, like=mean).expand(mean.shape[0], channels, channels)
 
 
 def _with_offset(gain: Float[Tensor, "b c c"], offset: Float[Tensor, "b"] | None = None) -> Float[Tensor, "b c d"]:
     """Put one constant per image, 0 where left out, beside a gain."""
-    column = gain.new_zeros(gain.shape[:2]) if offset is None else offset[:, None].expand(gain.shape[:2])
-    return torch.cat((gain, column[:, :, None]), -1)
+    if offset is None:
+        return F.pad(gain, (0, 1))
+    return torch.cat((gain, offset[:, None, None].expand(-1, gain.shape[1], 1)), -1)
 
 
 def _grey(mean: Float[Tensor, "b c"]) -> Float[Tensor, "b"]:
     """Brightness of a colour: as an eye sees it for RGB, the plain mean for other channels."""
-    if mean.shape[1] != 3:
-        return mean.mean(1)
-    return rgb_to_grayscale(mean[:, :, None, None]).flatten()
+    return mean @ placed_luma(like=mean) if mean.shape[1] == 3 else mean.mean(1)
 
 
 def _to_grey(mean: Float[Tensor, "b 3"]) -> Float[Tensor, "b 3 3"]:
-    # What becomes of pure red, green and blue is the matrix's row.
-    return rgb_to_grayscale(_identity(mean)[:, :, None]).squeeze(2).expand(-1, 3, 3)
+    return placed_luma(like=mean).expand(mean.shape[0], 3, 3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +182,7 @@ class Hue(LinearColour):
 
     def matrix(self, amount: Float[Tensor, "b"], mean: Float[Tensor, "b c"]) -> Float[Tensor, "b c d"]:
         angle = (amount * (math.pi / 180))[:, None, None]
-        still, across, along = (part.to(mean.device, mean.dtype) for part in HUE_PARTS)
+        still, across, along = placed_hue_parts(like=mean).unbind()
         return _with_offset(still + angle.cos() * across + angle.sin() * along)
 
 

@@ -11,6 +11,7 @@ from kornia.color import rgb_to_ycbcr
 from torch import Tensor
 
 from augnet.transforms.colour import conversion_matrix
+from augnet.transforms.constants import constant, middles
 from augnet.transforms.filters import waves
 from augnet.transforms.transform import DifferentiableTransform, per_image
 
@@ -39,7 +40,7 @@ class GaussianNoise(DifferentiableTransform):
     ) -> Float[Tensor, "b c h w"]:
         with torch.no_grad():
             pattern = normal_pattern(noise, images[0].numel()).to(images.dtype)
-        return images + per_image(amount) * pattern.view_as(images)
+        return torch.addcmul(images, per_image(amount), pattern.view_as(images))
 
 
 def normal_pattern(keys: Float[Tensor, "b 2"], count: int) -> Float[Tensor, "b n"]:
@@ -51,20 +52,24 @@ def normal_pattern(keys: Float[Tensor, "b 2"], count: int) -> Float[Tensor, "b n
     half = (count + 1) // 2
     first, second = _scramble((keys.float() * 2**23).int()).unbind(1)
     bits = _scramble(torch.arange(half, dtype=torch.int32, device=keys.device) + first[:, None])
-    bits = _scramble(bits ^ second[:, None])
-    radius = (((bits >> 16) & 0xFFFF).float() + 0.5).div(2**16).log().mul(-2).sqrt()
-    angle = (bits & 0xFFFF).float() * (2 * pi / 2**16)
-    pairs = torch.cat((radius * angle.cos(), radius * angle.sin()), 1)
+    bits = _scramble(bits.bitwise_xor_(second[:, None]))
+    # In place, here and below: fresh memory for every step would take half as long again.
+    radius = ((bits >> 16) & 0xFFFF).float().add_(0.5).div_(2**16).log_().mul_(-2).sqrt_()
+    angle = bits.bitwise_and_(0xFFFF).float().mul_(2 * pi / 2**16)
+    pairs = torch.cat((angle.cos().mul_(radius), angle.sin().mul_(radius)), 1)
     # Not a slice: whether one takes all or a part would tie an exported program to sizes.
     return F.pad(pairs, (0, count - 2 * half))
 
 
 def _scramble(bits: Int[Tensor, "*any"]) -> Int[Tensor, "*any"]:
-    """Hash 32-bit numbers one to one (the `lowbias32` of Wellons' hash prospector); products wrap around."""
-    bits = (bits ^ ((bits >> 16) & 0xFFFF)) * 0x7FEB352D
+    """Hash 32-bit numbers one to one, in place (`lowbias32` of Wellons' hash prospector); products wrap around."""
+    bits ^= (bits >> 16).bitwise_and_(0xFFFF)
+    bits *= 0x7FEB352D
     # A shift of a signed number drags its sign along, hence the masks; 2^32 is taken off to fit 32 signed bits.
-    bits = (bits ^ ((bits >> 15) & 0x1FFFF)) * (0x846CA68B - 2**32)
-    return bits ^ ((bits >> 16) & 0xFFFF)
+    bits ^= (bits >> 15).bitwise_and_(0x1FFFF)
+    bits *= 0x846CA68B - 2**32
+    bits ^= (bits >> 16).bitwise_and_(0xFFFF)
+    return bits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,8 +102,7 @@ class JPEG(DifferentiableTransform):
     ) -> Float[Tensor, "b c h w"]:
         height, width = images.shape[-2:]
         rgb = images.shape[1] == 3
-        tables = torch.tensor((BRIGHTNESS_STEPS, COLOUR_STEPS), dtype=images.dtype, device=images.device)
-        tables = tables[[0, 1, 1]] if rgb else tables[:1]
+        tables = _tables(like=images) if rgb else _tables(like=images)[:1]
         quality = 100 * (1 - amount)
         share = torch.where(quality < 50, 50 / quality.clamp(min=1), 2 - quality / 50)
         steps = share[:, None, None, None, None, None] * tables.view(-1, 1, 1, 8, 8)
@@ -106,11 +110,11 @@ class JPEG(DifferentiableTransform):
         # Middle grey is 0, in 255ths, as in the standard.
         planes = images * 255 - 128
         if rgb:
-            planes = _mixed(planes, YCBCR)
+            planes = _mixed(planes, _conversions(like=images)[0])
         below, right = _missing(height), _missing(width)
         planes = F.pad(planes, (0, right, 0, below), mode="replicate")
         blocks = planes.unflatten(3, (-1, 8)).unflatten(2, (-1, 8)).transpose(3, 4)
-        cosine, _ = waves(8, images)
+        cosine, _ = waves(8, like=images)
         strengths = cosine @ blocks @ cosine.T
         with torch.no_grad():
             levels = strengths / steps.clamp(min=1e-6)
@@ -119,7 +123,7 @@ class JPEG(DifferentiableTransform):
         # Not a slice, as in `normal_pattern`.
         planes = F.pad(blocks.transpose(3, 4).flatten(4, 5).flatten(2, 3), (0, -right, 0, -below))
         if rgb:
-            planes = _mixed(planes, RGB)
+            planes = _mixed(planes, _conversions(like=images)[1])
         return (planes + 128) / 255
 
 
@@ -130,7 +134,7 @@ def _missing(count: int) -> int:
 
 
 def _mixed(planes: Float[Tensor, "b 3 h w"], matrix: Float[Tensor, "3 3"]) -> Float[Tensor, "b 3 h w"]:
-    return (matrix.to(planes.device, planes.dtype) @ planes.flatten(2)).view_as(planes)
+    return (matrix @ planes.flatten(2)).view_as(planes)
 
 
 YCBCR = conversion_matrix(rgb_to_ycbcr)
@@ -138,6 +142,18 @@ YCBCR = conversion_matrix(rgb_to_ycbcr)
 
 RGB = torch.linalg.inv(YCBCR)
 """Its inverse; `kornia.color.ycbcr_to_rgb` clamps, which cuts the gradient of saturated pixels."""
+
+
+@constant
+def _conversions(*, like: Tensor) -> Float[Tensor, "2 3 3"]:
+    return torch.stack((YCBCR, RGB)).to(like.device, like.dtype)
+
+
+@constant
+def _tables(*, like: Tensor) -> Float[Tensor, "3 8 8"]:
+    steps = (BRIGHTNESS_STEPS, COLOUR_STEPS, COLOUR_STEPS)
+    return torch.tensor(steps, dtype=like.dtype, device=like.device)
+
 
 BRIGHTNESS_STEPS = (
     (16, 11, 10, 16, 24, 40, 51, 61),
@@ -185,14 +201,16 @@ class Erase(DifferentiableTransform):
     ) -> Float[Tensor, "b c h w"]:
         height, width = images.shape[-2:]
         stretch = torch.exp2(noise[:, 2] / 2)
-        across = _covered((noise[:, 0] + 1) / 2, amount * stretch, width)
-        down = _covered((noise[:, 1] + 1) / 2, amount / stretch, height)
+        # A share of the image is half as long as the same number in coordinates from −1 to 1.
+        across = _covered(noise[:, 0], amount * stretch, width)
+        down = _covered(noise[:, 1], amount / stretch, height)
         hidden = down[:, None, :, None] * across[:, None, None, :]
         return torch.lerp(images, images.mean((2, 3), keepdim=True), hidden)
 
 
-def _covered(centre: Float[Tensor, "b"], length: Float[Tensor, "b"], count: int) -> Float[Tensor, "b n"]:
-    """Say which share of each of `count` pixels an interval covers; all lengths are shares of the axis."""
-    left = torch.arange(count, dtype=length.dtype, device=length.device)
-    start, end = ((centre - length / 2) * count)[:, None], ((centre + length / 2) * count)[:, None]
-    return (torch.minimum(end, left + 1) - torch.maximum(start, left)).clamp(min=0)
+def _covered(centre: Float[Tensor, "b"], half: Float[Tensor, "b"], count: int) -> Float[Tensor, "b n"]:
+    """Say which share of each of `count` pixels an interval covers, given its centre in (−1, 1) and half its length."""
+    ends = torch.stack((centre + half, centre - half))[..., None]
+    # Up to each end every pixel is covered in full, in part or not at all.
+    right, left = ((ends - middles(count, like=half)) * (count / 2) + 0.5).clamp(0, 1).unbind()
+    return right - left

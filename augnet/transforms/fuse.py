@@ -6,6 +6,8 @@ matrix, and only then come the others. So the order within each of the three gro
 before colours wherever they stand in the list.
 """
 
+import functools
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -14,7 +16,11 @@ from torch import Tensor
 
 from augnet.transforms.colour import LinearColour, average, compose, mix_channels
 from augnet.transforms.transform import DifferentiableTransform, straight_through_clamp
-from augnet.transforms.warp import Flow, Warp, before_horizon, resample
+from augnet.transforms.warp import Flow, Warp, before_horizon, combine, resample
+
+LARGE = 2**16
+"""Values of an image beyond which one thread changes images one by one where some are passed over: gathering those that
+are not takes longer than a call for each (one by one, 224×224 images take 0.83 of the time, 96×96 ones 1.2 times)."""
 
 
 def apply(
@@ -22,6 +28,8 @@ def apply(
     images: Float[Tensor, "b c h w"],
     amounts: Float[Tensor, "b k"],
     noise: Float[Tensor, "b d"],
+    *,
+    skip: bool | None = None,
 ) -> Float[Tensor, "b c h w"]:
     """Apply every transform to every image.
 
@@ -30,6 +38,9 @@ def apply(
         images: values in [0, 1].
         amounts: one column per transform, in its own unit. A choice among the warps gets no gradient here.
         noise: `total_draws(transforms)` numbers in (−1, 1) per image, dealt out in list order.
+        skip: pass over what has an amount of 0, which saves its time, but looks at the amounts and lets no gradient
+            through; images with nothing to do come back bit for bit. Where left out, it is done under
+            `torch.no_grad()` on a CPU, which has nothing to wait for.
 
     Returns:
         Images in [0, 1], of the type of the images that came in; computed in at least single precision.
@@ -42,50 +53,79 @@ def apply(
     if torch.is_autocast_enabled(kind):
         # Matrices and grids in half precision would move pixels and quantise colours.
         with torch.autocast(kind, enabled=False):
-            return apply(transforms, images, amounts, noise)
+            return apply(transforms, images, amounts, noise, skip=skip)
     if images.dtype in (torch.float16, torch.bfloat16):
-        return apply(transforms, images.float(), amounts, noise).to(images.dtype)
-    amounts, noise = amounts.to(images.dtype), noise.to(images.dtype)
+        return apply(transforms, images.float(), amounts, noise, skip=skip).to(images.dtype)
+    if skip is None:
+        skip = not torch.is_grad_enabled() and kind == "cpu" and not torch.compiler.is_compiling()
+    if skip:
+        return _skipping(transforms, images, amounts, noise)
+    groups, columns = _layout(tuple(map(type, transforms)))
+    amounts, noise = amounts.to(images), noise.to(images)
+    for group in groups:
+        images = _together(images, [(transforms[k], amounts[:, k], noise[:, columns[k]]) for k in group])
+    return images
 
-    shares = noise.split([transform.draws for transform in transforms], dim=1) if transforms else ()
-    members = list(zip(transforms, amounts.unbind(1), shares, strict=True))
-    images = _warp(images, members)
-    images = _recolour(images, members)
-    for transform, amount, share in members:
-        if not isinstance(transform, Warp | Flow | LinearColour):
-            images = transform(images, amount, share)
+
+@torch.no_grad()
+def _skipping(transforms: Sequence[DifferentiableTransform], images: Tensor, amounts: Tensor, noise: Tensor) -> Tensor:
+    count, given = len(images), images
+    alone = torch.get_num_threads() == 1 and images.device.type == "cpu"
+    if alone and count > 1 and images[0].numel() > LARGE:
+        result = torch.empty_like(images)
+        for i in range(count):
+            row = slice(i, i + 1)
+            result[row] = _skipping(transforms, images[row], amounts[row], noise[row])
+        return result
+    groups, columns = _layout(tuple(map(type, transforms)))
+    active = (amounts != 0).tolist()
+    amounts, noise = amounts.to(images), noise.to(images)
+    for group in groups:
+        used = [k for k in group if any(row[k] for row in active)]
+        members = [(transforms[k], amounts[:, k], noise[:, columns[k]]) for k in used]
+        rows = [i for i, row in enumerate(active) if any(row[k] for k in used)]
+        if len(rows) == count and rows:
+            images = _together(images, members)
+        elif rows:
+            index = torch.tensor(rows, device=images.device)
+            chosen = [(transform, amount[index], share[index]) for transform, amount, share in members]
+            changed = _together(images[index], chosen)
+            images = (images.clone() if images is given else images).index_copy_(0, index, changed)
     return images
 
 
 Members = list[tuple[DifferentiableTransform, Tensor, Tensor]]
 
 
-def _warp(images: Tensor, members: Members) -> Tensor:
-    height, width = images.shape[-2:]
-    matrix, flow = None, None
-    for transform, amount, share in members:
-        if isinstance(transform, Warp):
-            step = transform.matrix(amount, height, width)
-            matrix = step if matrix is None else matrix @ step
-        elif isinstance(transform, Flow):
-            step = transform.flow(amount, share, height, width)
-            flow = step if flow is None else flow + step
-    if matrix is None and flow is None:
-        return images
-    projective = any(isinstance(transform, Warp) and transform.projective for transform, *_ in members)
-    return straight_through_clamp(resample(images, matrix, flow, projective))
+@functools.cache
+def _layout(kinds: tuple[type[DifferentiableTransform], ...]) -> tuple[list[list[int]], list[slice]]:
+    """Say which members of a list share a pass, in order, and which columns of the noise are each one's."""
+    warps = [k for k, kind in enumerate(kinds) if issubclass(kind, Warp | Flow)]
+    colours = [k for k, kind in enumerate(kinds) if issubclass(kind, LinearColour)]
+    others = [[k] for k in range(len(kinds)) if k not in warps + colours]
+    ends = itertools.accumulate(kind.draws for kind in kinds)
+    columns = [slice(end - kind.draws, end) for end, kind in zip(ends, kinds, strict=True)]
+    return [group for group in (warps, colours, *others) if group], columns
+
+
+def _together(images: Tensor, members: Members) -> Tensor:
+    (first, amount, noise), *_ = members
+    if isinstance(first, Warp | Flow):
+        matrix, flow, projective = combine(members, images.shape[-2], images.shape[-1])
+        return straight_through_clamp(resample(images, matrix, flow, projective=projective), fresh=True)
+    if isinstance(first, LinearColour):
+        return _recolour(images, members)
+    return first(images, amount, noise)
 
 
 def _recolour(images: Tensor, members: Members) -> Tensor:
-    colours = [(transform, amount) for transform, amount, _ in members if isinstance(transform, LinearColour)]
-    if not colours:
-        return images
     mean = images.mean((2, 3))
+    colours = [(transform, amount) for transform, amount, _ in members if isinstance(transform, LinearColour)]
     (first, amount), *others = colours
     matrix = first.matrix(amount, mean)
     for transform, amount in others:
         matrix = compose(transform.matrix(amount, average(matrix, mean)), matrix)
-    return straight_through_clamp(mix_channels(images, matrix))
+    return straight_through_clamp(mix_channels(images, matrix), fresh=True)
 
 
 def _check(transforms: Sequence[DifferentiableTransform], images: Tensor, amounts: Tensor, noise: Tensor) -> None:

@@ -4,18 +4,17 @@ Each gives, in the coordinates of warp.py, the matrix or the displacements from 
 from in the input: to enlarge, it looks closer to the centre.
 """
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from kornia.geometry import convert_affinematrix_to_homography, deg2rad
-from kornia.geometry.transform import get_rotation_matrix2d, get_shear_matrix2d, get_translation_matrix2d
 from torch import Tensor
 
 from augnet.transforms.transform import per_image, straight_through_choice
-from augnet.transforms.warp import Flow, Warp, centre, from_pixels, matrix_of
+from augnet.transforms.warp import Flow, Warp, matrix_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +32,9 @@ class Rotate(Warp):
     maximum: ClassVar[float] = 180.0
 
     def matrix(self, amount: Float[Tensor, "b"], height: int, width: int) -> Float[Tensor, "b 3 3"]:
-        middle = centre(height, width, amount)
-        turn = get_rotation_matrix2d(middle, -amount, torch.ones_like(middle))
-        return from_pixels(convert_affinematrix_to_homography(turn), height, width)
+        angle = amount * (math.pi / 180)
+        cos, sin = angle.cos(), angle.sin()
+        return matrix_of(cos, -sin * (height / width), 0, sin * (width / height), cos, 0, 0, 0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +52,7 @@ class TranslateX(Warp):
     maximum: ClassVar[float] = 1.0
 
     def matrix(self, amount: Float[Tensor, "b"], height: int, width: int) -> Float[Tensor, "b 3 3"]:
-        return get_translation_matrix2d(torch.stack((-2 * amount, torch.zeros_like(amount)), -1))
+        return matrix_of(1, 0, -2 * amount, 0, 1, 0, 0, 0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +70,7 @@ class TranslateY(Warp):
     maximum: ClassVar[float] = 1.0
 
     def matrix(self, amount: Float[Tensor, "b"], height: int, width: int) -> Float[Tensor, "b 3 3"]:
-        return get_translation_matrix2d(torch.stack((torch.zeros_like(amount), -2 * amount), -1))
+        return matrix_of(1, 0, 0, 0, 1, -2 * amount, 0, 0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +88,8 @@ class ShearX(Warp):
     maximum: ClassVar[float] = 60.0
 
     def matrix(self, amount: Float[Tensor, "b"], height: int, width: int) -> Float[Tensor, "b 3 3"]:
-        lean = get_shear_matrix2d(centre(height, width, amount), sx=deg2rad(-amount))
-        return from_pixels(lean, height, width)
+        lean = (amount * (math.pi / 180)).tan()
+        return matrix_of(1, lean * (height / width), 0, 0, 1, 0, 0, 0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,8 +107,8 @@ class ShearY(Warp):
     maximum: ClassVar[float] = 60.0
 
     def matrix(self, amount: Float[Tensor, "b"], height: int, width: int) -> Float[Tensor, "b 3 3"]:
-        lean = get_shear_matrix2d(centre(height, width, amount), sy=deg2rad(-amount))
-        return from_pixels(lean, height, width)
+        lean = (amount * (math.pi / 180)).tan()
+        return matrix_of(1, 0, 0, lean * (width / height), 1, 0, 0, 0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)

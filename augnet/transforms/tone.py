@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import torch
 from jaxtyping import Float
-from kornia.enhance import adjust_gamma, normalize_min_max
+from kornia.enhance import normalize_min_max
 from torch import Tensor
 
 from augnet.transforms.transform import DifferentiableTransform, per_image
@@ -32,8 +32,9 @@ class Gamma(DifferentiableTransform):
     def transform(
         self, images: Float[Tensor, "b c h w"], amount: Float[Tensor, "b"], noise: Tensor | None = None
     ) -> Float[Tensor, "b c h w"]:
-        # The derivative of a power below 1 is infinite at a black pixel.
-        return adjust_gamma(images.clamp(min=1e-6), torch.exp2(amount))
+        # The derivative of a power below 1 is infinite at a black pixel. `Tensor.pow`, and so kornia's `adjust_gamma`,
+        # takes twice to three times as long as this.
+        return (images.clamp(min=1e-6).log() * per_image(torch.exp2(amount))).exp()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +89,7 @@ class Posterize(DifferentiableTransform):
         with torch.no_grad():
             levels = images / step.clamp(min=1e-6)
             error = levels.round() - levels
-        return images + step * error
+        return torch.addcmul(images, step, error)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +115,7 @@ class Equalize(DifferentiableTransform):
     ) -> Float[Tensor, "b c h w"]:
         with torch.no_grad():
             change = _equalized(images) - images
-        return images + per_image(amount) * change
+        return torch.addcmul(images, per_image(amount), change)
 
 
 def _equalized(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:

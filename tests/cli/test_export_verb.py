@@ -102,7 +102,7 @@ def test_a_run_becomes_a_file_for_learned_augment_that_holds_its_label_safety(ca
     original, known = load("runs/signs/augmenter.safetensors")
     assert {key: about[key] for key in known} == known
     assert all(torch.equal(a, b) for a, b in zip(augmenter.parameters(), original.parameters(), strict=True))
-    assert list(about["label_safety"]["agreement"]) == ["0.25", "0.5", "0.75", "1"]
+    assert list(about["label_safety"]["agreement"]) == ["0.25", "0.5", "0.75", "1", "1.25", "1.5", "2"]
     assert set(about["label_safety"]["agreement"]["1"]) == set(map(str, range(10)))
     assert isinstance(LearnedAugment.load("signs.safetensors"), torch.nn.Module)
 
@@ -145,6 +145,21 @@ def test_a_strength_is_kept_by_every_form(capsys):
     images = torch.rand(3, 1, 12, 12)
     found = torch.export.load("a.pt2").module()(images)
     torch.testing.assert_close(found, images, rtol=0, atol=1e-5)
+
+
+def test_a_file_keeps_the_strength_that_it_was_exported_with(capsys):
+    said(capsys, "runs/signs", "--strength", "0.5", "--no-check")
+    said(capsys, "signs.safetensors", "--to", "again.safetensors")
+    assert load("again.safetensors")[1]["strength"] == 0.5
+    said(capsys, "signs.safetensors", "--to", "other.safetensors", "--strength", "0.7")
+    assert load("other.safetensors")[1]["strength"] == 0.7
+
+
+def test_label_safety_is_not_measured_where_nothing_is_changed_or_a_plain_policy_is_written(capsys):
+    assert "label safety" not in said(capsys, "runs/signs", "--strength", "0")
+    out = said(capsys, "runs/signs", "--to", "policy.py")
+    assert "note: label safety is not measured: it would be the augmenter's" in out
+    assert "safety      " not in out
 
 
 def test_an_unfinished_run_is_exported_and_said_to_be(capsys):
@@ -216,6 +231,10 @@ def test_a_file_is_exported_too(capsys):
         ("runs/signs --strength much", "invalid float value: 'much'"),
         ("runs/signs --too a.py", "unrecognized arguments: --too"),
         ("runs/signs/recipe.yaml --to a.pt2", "is not an augmenter's file or is damaged"),
+        (
+            "runs/signs --images digits",
+            "--images is for a plain policy (.py, .json), but signs.safetensors is for augnet",
+        ),
         ("runs/signs --to a.py --images nowhere/there", "there is no file or folder 'nowhere/there'"),
     ],
 )

@@ -37,10 +37,10 @@ def stopped(tmp_path_factory):
 
 def test_a_run_that_is_still_training_gets_its_page_and_stays_as_it_is(stopped, capsys):
     kept = {path: path.read_bytes() for path in stopped.iterdir() if path.is_file()}
-    assert main(["show", str(stopped), "--leave-one-out", "1", "--steps", "2"]) == 0
+    assert main(["show", str(stopped), "--leave-one-out", "2", "--steps", "2"]) == 0
     said = capsys.readouterr().out
     assert "showing digits on 50 of 50 validation images" in said
-    assert "drawing 4 trainings with transforms left out, about" in said
+    assert "drawing 8 trainings with transforms left out, about" in said
     assert f"wrote {stopped / 'report.html'}" in said
     assert "not finished: step 10 of 20" in (stopped / "report.html").read_text()
     # All but the residual, which this augmenter has not.
@@ -68,7 +68,8 @@ def test_a_file_is_shown_on_any_images(stopped, tmp_path, capsys):
         (["{run}", "--images", "nothing/there"], "there is no file or folder 'nothing/there'"),
         (["{run}/augmenter.safetensors"], "name some with --images SOURCE"),
         (["{run}/recipe.yaml", "--images", "digits"], "is not an augmenter's file or is damaged"),
-        (["{run}", "--leave-one-out", "-1"], "--leave-one-out must be 0 or more"),
+        (["{run}", "--leave-one-out", "-1"], "--leave-one-out must be 0 or at least 2"),
+        (["{run}", "--leave-one-out", "1"], "at least 2, since one seed does not tell chance"),
         (["{run}", "--colour", "blue"], "unrecognized arguments: --colour blue"),
     ],
 )

@@ -67,7 +67,8 @@ def section_of():
                 Result(name, 10, seed, 1, Measures(value, 1 - value, 0.1, (round(value * images),)), 1.0, "k" * 16)
                 for seed, value in enumerate(values)
             )
-            arms.append(ArmSummary(name=name, role=role, results=results))
-        return Section(budget=1, copies=1, arms=ranked(arms))
+            arms.append(ArmSummary(name=name, role=role, results=results, images=images))
+        judged = "learned" if "learned" in accuracies else None
+        return Section(budget=1, copies=1, arms=ranked(arms), judged=judged)
 
     return make

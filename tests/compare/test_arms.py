@@ -1,23 +1,39 @@
 """The family of arms: every member takes grey and RGB images of any shape, and its name leads back to it."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from augnet import transforms as tf
 from augnet.augmenter import Augmenter, AugmenterConfig
 from augnet.compare.arm import mirror_crop
 from augnet.compare.fixed import NoAugmentation
 from augnet.compare.learned import Learned, LearnedPlain, Uniform
 from augnet.compare.naming import all_arms, arm_named, chosen
 from augnet.compare.own import Own
+from augnet.compare.study import usable
+from augnet.export.learned_augment import LearnedAugment
 
 ARMS = [*all_arms(), Learned(strength=0.5), Learned(mirror_crop=True)]
 OWN = """
+from __future__ import annotations
+from dataclasses import dataclass
+
 import albumentations as A
 import torch
 from torchvision.transforms import v2
 
 halves = lambda image: image // 2
 as_pil = lambda image: image.point(lambda value: value // 2)
+@dataclass
+class Divide:
+    by: int
+
+    def __call__(self, image):
+        return image // self.by
+
+divided = Divide(2)
 floats = v2.Compose([v2.Lambda(halves), v2.ToDtype(torch.float32, scale=True)])
 pipeline = A.Compose([A.HorizontalFlip()])
 smaller = v2.CenterCrop(4)
@@ -101,6 +117,34 @@ def test_learned_at_strength_0_changes_nothing(make_bench):
     torch.testing.assert_close(Learned(strength=0.0).augmentation(bench, 0)(images), images, rtol=0, atol=0)
 
 
+def test_unlearned_transforms_paint_nothing(make_bench):
+    """Where the run may paint too, `uniform` is what it is where the run may not; of painting alone nothing is left."""
+    bench = make_bench(1, 8, 8)
+    painting = replace(bench.recipe.augmenter, residual_limit=0.5)
+    other = replace(bench, recipe=replace(bench.recipe, augmenter=painting), augmenter=Augmenter(painting, 1))
+    assert Uniform().identity(other) == Uniform().identity(bench)
+    nothing = replace(painting, transforms=[])
+    alone = replace(bench, recipe=replace(bench.recipe, augmenter=nothing), augmenter=Augmenter(nothing, 1))
+    working, notes = usable([Uniform(), NoAugmentation()], alone, strict=False)
+    assert working == [NoAugmentation()]
+    assert notes[0].startswith("uniform is left out: the run has no transforms")
+
+
+def test_the_learned_arm_does_what_the_exported_transform_does_with_independent_draws(make_bench):
+    """Antithetic draws mirror as often as not in any batch of 64; of independent ones the counts vary by √(64 / 4)."""
+    bench = make_bench(1, 8, 8)
+    config = replace(bench.augmenter.config, transforms=[tf.MirrorLeftRight()], start_probability=0.5)
+    bench = replace(bench, augmenter=Augmenter(config, 1))
+    image = torch.arange(64, dtype=torch.uint8).view(1, 1, 8, 8).expand(64, -1, -1, -1)
+
+    def mirrored(transform):
+        return torch.stack([(transform(image) != image).any(dim=(1, 2, 3)).sum() for _ in range(100)]).double()
+
+    torch.manual_seed(0)
+    assert mirrored(LearnedAugment(bench.augmenter)).std() < 1
+    assert mirrored(Learned().build(bench, 0)).std() == pytest.approx(4, rel=0.25)
+
+
 def test_a_plain_policy_of_a_residual_alone_is_refused(make_bench):
     bench = make_bench(1, 8, 8)
     residual = Augmenter(AugmenterConfig(transforms=[], residual_limit=0.1, width=4, depth=2), 1)
@@ -109,9 +153,9 @@ def test_a_plain_policy_of_a_residual_alone_is_refused(make_bench):
         LearnedPlain().augmentation(bench, 0)
 
 
-@pytest.mark.parametrize("name", ["halves", "as_pil", "floats"])
+@pytest.mark.parametrize("name", ["halves", "as_pil", "floats", "divided"])
 def test_a_transform_of_ones_own_gets_what_it_takes(make_bench, own_file, name):
-    """All three halve values of 8 bits, rounding down: of tensors, of PIL images, and giving floats."""
+    """All halve values of 8 bits, rounding down: of tensors, of PIL images, and giving floats."""
     bench = make_bench(3, 8, 8)
     images, _ = bench.train.batch(range(4))
     found = Own(where=f"{own_file}:{name}").augmentation(bench, 0)(images)

@@ -132,7 +132,7 @@ def test_data_and_classifier_from_python_are_handed_over(tiny_run, tmp_path):
 
     recipe = Recipe(data=data, schedule=schedule, device="cpu", augmenter=tiny_run.recipe.augmenter)
     run = IFTTrainer(recipe, classifier=module(), out=tmp_path / "run").fit()
-    with pytest.raises(ValueError, match=r"came from Python; compare there: augnet.compare.compare"):
+    with pytest.raises(ValueError, match=r"came from Python; hand them over there: data="):
         compare(run)
     with pytest.raises(ValueError, match=r"the data of .* have changed"):
         compare(run, data=Digits(size=8))

@@ -1,8 +1,11 @@
 """Verdicts on made-up results whose answer is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from augnet.compare.summary import judged_of
 from augnet.compare.verdict import in_points, judge, signed
 
 
@@ -48,6 +51,15 @@ def test_training_for_longer_is_an_alternative_too(section_of):
     assert verdict.against == "longer for longer"
 
 
+def test_of_several_learned_arms_plain_learned_or_else_the_first_one_named_is_judged(section_of):
+    assert judged_of(["learned@2", "learned_plain", "learned"]) == "learned"
+    assert judged_of(["learned@2", "learned_plain"]) == "learned@2"
+    assert judged_of([]) is None
+    section = section_of(learned=[0.7] * 3, none=[0.8] * 3)
+    better = replace(section.learned, name="better", results=section.others[0].results)
+    assert replace(section, arms=(better, *section.arms)).learned.name == "learned"
+
+
 def test_without_a_learned_arm_or_without_others_there_is_no_verdict(section_of):
     assert judge(section_of(none=[0.5] * 3, crop=[0.6] * 3)) is None
     assert judge(section_of(learned=[0.5] * 3)) is None
@@ -61,5 +73,6 @@ def test_class_accuracies_are_shares_of_the_classes_images(section_of):
 
 def test_numbers_are_written_in_points(section_of):
     assert [signed(x) for x in (0.0123, -0.0123, 0.0001, -0.0001)] == ["+1.2", "−1.2", "0.0", "0.0"]
-    verdict = judge(section_of(learned=[0.9] * 3, none=[0.8] * 3))
-    assert in_points(verdict.difference) == "+10.0 to +10.0"
+    verdict = judge(section_of(images=100, learned=[0.9] * 3, none=[0.8] * 3))
+    # One image of 100 is 1 point: seeds that agree leave 4.303 × 1 / √12 / √3 = .72 of it.
+    assert in_points(verdict.difference) == "+9.3 to +10.7"

@@ -7,7 +7,7 @@ import torch
 
 from augnet import transforms as tf
 from augnet.augmenter import Augmenter, AugmenterConfig
-from augnet.export.label_safety import THRESHOLD, LabelSafety, measure
+from augnet.export.label_safety import THRESHOLD, LabelSafety, measure, wilson
 
 
 class Halves(torch.nn.Module):
@@ -43,7 +43,7 @@ def measured(probability, count=200, **settings):
 
 def test_agreement_is_the_share_of_draws_that_leave_the_class_as_it_is():
     """A mirror of probability 0.01 + 0.98 · 0.5 = 1/2, times the strength, changes two classes of three. Each image has
-    4 draws of its own, so the mean of 200 has a standard error of √(p (1 − p) / 800).
+    4 draws of its own, so the mean of 200 has a standard error of √(p (1 − p) / 800). The three together keep 1 − 2p/3.
     """
     safety = measured(0.5)
     for strength, (top, bottom, left) in safety.classes.items():
@@ -52,12 +52,14 @@ def test_agreement_is_the_share_of_draws_that_leave_the_class_as_it_is():
         for one in (top, bottom):
             assert one.images == 200
             assert one.agreement == pytest.approx(1 - p, abs=4 * error)
-            assert one.standard_error == pytest.approx(error, rel=0.35)
-        assert (left.agreement, left.standard_error) == (1, 0)
+        assert left.agreement == 1
+        whole = safety.overall(strength)
+        assert whole.images == 600
+        assert whole.agreement == pytest.approx(1 - 2 * p / 3, abs=4 * error + 1e-9)
 
 
 def test_unsafe_classes_are_named_with_the_largest_strength_that_is_safe():
-    """1 − strength / 2 is below 3/4 by more than two standard errors at 0.75 and 1, and at 3/4 for 0.5."""
+    """1 − strength / 2 is below 3/4 by more than chance from 0.75 on, and at 3/4 for 0.5."""
     safety = measured(0.5)
     assert {one.name for one in safety.unsafe(1.0)} == {"top", "bottom"}
     assert safety.unsafe(0.25) == []
@@ -66,7 +68,7 @@ def test_unsafe_classes_are_named_with_the_largest_strength_that_is_safe():
     assert "'top' " in warning
     assert "'bottom' " in warning
     assert "'left'" not in warning
-    assert warning.endswith("(below 75%); --strength 0.5 is safe")
+    assert warning.endswith("(below 75%); no harm was found up to strength 0.5")
     # A strength between two that were measured is judged by the one above.
     assert {one.name for one in safety.unsafe(0.6)} == {"top", "bottom"}
 
@@ -74,12 +76,12 @@ def test_unsafe_classes_are_named_with_the_largest_strength_that_is_safe():
 def test_a_policy_that_harms_nobody_gives_no_warning():
     safety = measured(0.02)
     assert safety.warning(1.0) is None
-    assert safety.largest_safe == 1.0
+    assert safety.largest_safe == 2.0
 
 
 def test_where_no_strength_is_safe_the_warning_says_so():
     """Done nearly always at strength 1, the mirror is still done in a half of the draws at half of it."""
-    assert "no strength from 0.5 on is safe" in measured(0.98, strengths=(0.5, 1.0)).warning(1.0)
+    assert "harm was found at every strength measured, from 0.5 on" in measured(0.98, strengths=(0.5, 1.0)).warning(1.0)
 
 
 def test_images_that_are_seen_wrongly_to_begin_with_do_not_count():
@@ -91,9 +93,15 @@ def test_images_that_are_seen_wrongly_to_begin_with_do_not_count():
     assert [one.images for one in wrong.classes[1.0]] == [0, 0]
 
 
-def test_a_single_image_makes_no_class_unsafe():
-    """Its standard error is unknown."""
-    assert measured(0.98, count=1).unsafe(1.0) == []
+@pytest.mark.parametrize(("count", "unsafe"), [(1, 0), (2, 0), (4, 0), (5, 2)])
+def test_a_few_images_make_no_class_unsafe(count, unsafe):
+    """Of 5 that are all lost at strength 2, Wilson's upper limit is z² / (5 + z²) = 0.43."""
+    assert len(measured(0.98, count=count).unsafe(2.0)) == unsafe
+
+
+def test_the_interval_of_a_share_is_wilsons():
+    """9 of 10: (0.5958, 0.9821), as in Brown, Cai and DasGupta (2001)'s formula with z = 1.96."""
+    assert wilson(0.9, 10) == pytest.approx((0.5958, 0.9821), abs=1e-4)
 
 
 def test_the_header_holds_it_as_json():
@@ -101,7 +109,7 @@ def test_the_header_holds_it_as_json():
     assert found["threshold"] == THRESHOLD
     assert found["largest_safe_strength"] == 0.5
     assert found["images"] == {"top": 1, "bottom": 1, "left": 1}
-    assert found["agreement"]["0.5"]["left"] == [1.0, None]
+    assert found["agreement"]["0.5"]["left"] == pytest.approx([1, 0.2065, 1], abs=1e-4)
 
 
 def test_the_classifier_keeps_its_mode_and_the_same_seed_gives_the_same():

@@ -12,6 +12,7 @@ from augnet import transforms as tf
 from augnet.augmenter import Augmenter, AugmenterConfig, Policy
 from augnet.export import albumentations_json, operations, torchvision_code
 from augnet.export.plain import DRAWS, PlainPolicy, Step
+from augnet.export.target import target_for
 
 FAMILY = [member() for member in tf.all_transforms() if member.__module__.startswith("augnet.")]
 DRAWN = (tf.Elastic, tf.MotionBlur, tf.GaussianNoise, tf.Erase)
@@ -248,3 +249,14 @@ def test_every_function_of_the_operations_is_a_counterpart_or_serves_one():
         if callable(value) and getattr(value, "__module__", "") == operations.__name__ and name != "Sometimes"
     }
     assert functions == named | serving
+
+
+@pytest.mark.parametrize(("strength", "painted"), [(0.5, "0.05"), (1.0, "0.1"), (2.0, "0.1")])
+@pytest.mark.parametrize("ending", [".py", ".json"])
+def test_what_is_painted_is_left_out_and_said_to_be(ending, strength, painted):
+    """A residual is scaled by the strength, up to its limit."""
+    augmenter = Augmenter(AugmenterConfig(transforms=[tf.Rotate()], residual_limit=0.1, width=4, depth=1), 3).eval()
+    exported = target_for(f"a{ending}", strength=strength).export(augmenter, {}, smooth_images(4))
+    sentence = f"Left out: painted change up to {painted} of full scale."
+    assert sentence in exported.report
+    assert ending == ".json" or f"# {sentence}".encode() in exported.content

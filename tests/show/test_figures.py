@@ -10,6 +10,7 @@ from matplotlib.text import Text
 from augnet import Augmenter, AugmenterConfig, Run, show
 from augnet import transforms as tf
 from augnet.augmenter import Learned
+from augnet.export import measure
 from augnet.show.amounts import bootstrap
 from augnet.show.by_class import class_differences
 from augnet.show.canvas import DARK, INK, PAPER, RED, darken, in_unit, limit_of, shorten
@@ -28,15 +29,20 @@ LABELS = torch.arange(12) % 3
 NAMES = ["$a$ & \\frac", "a very long name of a class that would take the whole width", "c"]
 
 
-def darkness(images):
+class Darkness(torch.nn.Module):
     """Classify by brightness: the brighter, the surer of class 1 and not of class 0; others are never likely."""
-    brightness = 8 * images.mean(dim=(1, 2, 3)) - 4
-    return torch.cat([-brightness[:, None], brightness[:, None], torch.full((len(images), 657), -9.0)], dim=1)
+
+    def forward(self, images):
+        brightness = 8 * images.mean(dim=(1, 2, 3)) - 4
+        return torch.cat([-brightness[:, None], brightness[:, None], torch.full((len(images), 657), -9.0)], dim=1)
+
+
+darkness = Darkness()
 
 
 def figures(augmenter, images=IMAGES, labels=LABELS, classes=NAMES):
     """Give every figure of these images as a function of where to draw it."""
-    safe = None if labels is None else show.label_safety(augmenter, images, labels, darkness)
+    safe = None if labels is None else measure(augmenter, darkness, images, labels, classes)
     effects = [show.Effect("rotation", 0.02, 0.005), show.Effect("any of them", 0.1, 0.2)]
     made = {
         "gallery": lambda on: show.gallery(augmenter, images, labels, classes, darkness, on=on),
@@ -47,7 +53,7 @@ def figures(augmenter, images=IMAGES, labels=LABELS, classes=NAMES):
         "residual": lambda on: show.residual(augmenter, images, labels, on=on),
         "gain": lambda on: show.gain(effects, on=on),
     }
-    return made if safe is None else {**made, "safety": lambda on: show.safety(safe, classes, on=on)}
+    return made if safe is None else {**made, "safety": lambda on: show.safety(safe, on=on)}
 
 
 FIGURES = ["gallery", "amounts", "by_class", "strip", "walk", "residual", "gain", "safety"]

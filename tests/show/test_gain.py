@@ -37,7 +37,7 @@ def test_what_is_never_done_is_missed_by_nobody(task):
     data, recipe = task
     # Below 0.01 no policy goes, so the noise of 6 steps of 16 images makes no mirror in these draws.
     mirror, brightness, both = leave_one_out(
-        policy(MirrorLeftRight=0.01, Brightness=0.9), build, data, data, recipe, seeds=1
+        policy(MirrorLeftRight=0.01, Brightness=0.9), build, data, data, recipe, seeds=2
     )
     assert mirror == ("mirror left-right", 0.0, 0.0)
     assert brightness.difference != 0
@@ -56,7 +56,7 @@ def test_brightness_that_is_the_class_must_not_be_changed(task):
 def test_the_time_that_it_will_take_is_said_once(task):
     data, recipe = task
     said = []
-    leave_one_out(policy(MirrorLeftRight=0.5, Brightness=0.5), build, data, data, recipe, seeds=1, report=said.append)
+    leave_one_out(policy(MirrorLeftRight=0.5, Brightness=0.5), build, data, data, recipe, seeds=2, report=said.append)
     assert len(said) == 1
     assert said[0] > 0
 
@@ -64,5 +64,11 @@ def test_the_time_that_it_will_take_is_said_once(task):
 def test_nothing_to_leave_out_is_refused(task):
     data, recipe = task
     painter = Augmenter(AugmenterConfig(transforms=[], residual_limit=0.1), 1)
-    with pytest.raises(ValueError, match="needs transforms, steps and seeds, found 0"):
-        leave_one_out(painter, build, data, data, recipe, seeds=1)
+    with pytest.raises(ValueError, match="needs transforms, steps and at least 2 seeds, found 0"):
+        leave_one_out(painter, build, data, data, recipe, seeds=2)
+
+
+def test_one_seed_is_refused_since_it_does_not_tell_chance(task):
+    data, recipe = task
+    with pytest.raises(ValueError, match="at least 2 seeds, found 2, 6 and 1"):
+        leave_one_out(policy(MirrorLeftRight=0.5, Brightness=0.5), build, data, data, recipe, seeds=1)

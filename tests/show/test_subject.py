@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
+from augnet.export.sample import fairly
 from augnet.show import Subject
-from augnet.show.subject import fairly
 
 
 @pytest.mark.parametrize("classes", [3, 659])
@@ -85,3 +85,21 @@ def test_a_file_is_shown_on_images_of_another_size(tmp_path, run_folder):
 def test_an_empty_folder_is_refused(tmp_path, run_folder):
     with pytest.raises(ValueError, match="holds no images"):
         Subject.of_run(run_folder, str(tmp_path))
+
+
+def test_a_source_is_shown_by_its_test_part_and_one_without_is_said_to_have_none(tmp_path, run_folder):
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 12, 12, 3), dtype=np.uint8)
+    np.savez(tmp_path / "train.npz", images=pixels, labels=np.arange(6) % 2)
+    alone = Subject.of_run(run_folder, str(tmp_path / "train.npz"))
+    assert any("has no test part" in note for note in alone.notes)
+    np.savez(tmp_path / "test.npz", images=pixels[:4], labels=np.arange(4) % 2)
+    both = Subject.of_run(run_folder, str(tmp_path))
+    assert len(both.images) == 4
+    assert not any("has no test part" in note for note in both.notes)
+
+
+def test_data_that_have_changed_are_refused(run_folder, monkeypatch):
+    record = {**Subject.of_run(run_folder).run.record, "data_fingerprint": "0" * 64}
+    monkeypatch.setattr("augnet.training.Run.record", record)
+    with pytest.raises(ValueError, match=r"have changed .*; or name images to show it on: --images SOURCE"):
+        Subject.of_run(run_folder)

@@ -131,6 +131,32 @@ def test_half_precision_is_only_for_storage():
     torch.testing.assert_close(found, T.apply(EVERY, stored.float(), amounts, noise).bfloat16())
 
 
+@pytest.mark.parametrize("size", [(24, 18), (160, 150)], ids=["together", "one by one"])
+def test_passing_over_what_is_not_used_changes_nothing(size, monkeypatch):
+    """A third of the amounts are 0; an image without any comes back bit for bit, and what was given is not written to.
+    Rounding members are left out: at a tie the last bit decides. Black comes out of an unused gamma a millionth
+    brighter."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    chain = [t for t in EVERY if not isinstance(t, T.Posterize | T.JPEG | T.Equalize | T.AutoContrast)]
+    images, (amounts, noise) = picture(height=size[0], width=size[1]), draw(chain)
+    amounts *= torch.rand(amounts.shape, generator=torch.Generator().manual_seed(1)) > 1 / 3
+    amounts[1] = 0
+    given = images.clone()
+    found = T.apply(chain, images, amounts, noise, skip=True)
+    torch.testing.assert_close(found, T.apply(chain, images, amounts, noise, skip=False), atol=2e-6, rtol=0)
+    assert torch.equal(found[1], images[1])
+    assert torch.equal(images, given)
+    with torch.no_grad():
+        assert torch.equal(T.apply(chain, images, amounts, noise), found)
+
+
+def test_without_a_graph_the_pixels_are_those_with_one():
+    """Bit for bit, so that a step that learns and one that doesn't see the same images."""
+    images, (amounts, noise) = picture(), draw(EVERY)
+    with_graph = T.apply(EVERY, images, amounts.clone().requires_grad_(), noise)
+    assert torch.equal(with_graph, T.apply(EVERY, images, amounts, noise))
+
+
 def test_columns_that_do_not_fit_are_refused():
     chain, images = [T.Rotate(), T.Erase()], picture()
     with pytest.raises(ValueError, match=r"amounts .* must have shape \(3, 2\)"):
