@@ -12,12 +12,8 @@ from augnet.classifier import Classifier, ClassifierConfig, make_twice_different
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def seeded():
     torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
 
 
 def build(name, size=32, channels=3, **settings):

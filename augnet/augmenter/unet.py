@@ -22,7 +22,7 @@ class _Block(nn.ModuleList):
         self.add_module("2", nn.Conv2d(outputs, outputs, 3, padding=1))
 
     def forward(self, x: Tensor) -> Tensor:
-        for convolution in self.children():
+        for convolution in self:
             x = convolution(x).relu_()
         return x
 

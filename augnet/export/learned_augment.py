@@ -45,6 +45,7 @@ class LearnedAugment(v2.Transform):
         p: probability that an image is augmented at all.
 
     Raises:
+        TypeError: if `augmenter` is none, such as a path.
         ValueError: if `strength` is negative or `p` not a probability.
     """
 
@@ -52,6 +53,10 @@ class LearnedAugment(v2.Transform):
         self, augmenter: Augmenter, about: dict[str, Any] | None = None, *, strength: float = 1.0, p: float = 1.0
     ) -> None:
         super().__init__()
+        if not isinstance(augmenter, Augmenter):
+            raise TypeError(
+                f"an augmenter is wanted, found {augmenter!r}; to read a file, use LearnedAugment.load(path)"
+            )
         check_strength(strength)
         if not 0 <= p <= 1:
             raise ValueError(f"p must be a probability, from 0 to 1, found {p!r}")

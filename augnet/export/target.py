@@ -1,5 +1,6 @@
 """What an augmenter can be exported to: a family of files, each chosen by the ending of its name."""
 
+import keyword
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -154,7 +155,9 @@ class TorchvisionCode(Target):
         return Exported(plain.code([learned, *near]).encode(), (*plain.table(), *near))
 
     def usage(self, path: Path) -> str:
-        return f"from {path.stem} import transform"
+        if path.stem.isidentifier() and not keyword.iskeyword(path.stem):
+            return f"from {path.stem} import transform"
+        return f"transform = runpy.run_path({str(path)!r})['transform']"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -73,7 +73,7 @@ def batch(learned: LearnedAugment, size: int, count: int) -> dict[str, Callable[
     return {
         OURS: lambda: learned(images),
         f"{OURS}, uint8": lambda: learned(levels),
-        "augnet.Augmenter": lambda: learned.augmenter(images),
+        "augnet.Augmenter, without a gradient": torch.no_grad()(lambda: learned.augmenter(images)),
         "torchvision TrivialAugmentWide, one draw for all": lambda: trivial(levels),
         "torchvision TrivialAugmentWide, one by one": lambda: [trivial(image) for image in levels],
         "torchvision RandAugment, one draw for all": lambda: rand(levels),

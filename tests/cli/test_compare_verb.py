@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 
 from augnet.cli import main
 
@@ -19,12 +18,9 @@ SHORT = ["--schedule.inner_steps=8", "--schedule.warmup=2", "--schedule.batch_si
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("runs") / "digits"
     assert main(["train", *SMALL, *SHORT, "--out", str(folder)]) == 0
-    yield folder
-    torch.set_num_threads(threads)
+    return folder
 
 
 def test_the_table_the_verdict_and_the_files_are_said(run, tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from augnet.augmenter import Augmenter, AugmenterConfig
 from augnet.augmenter.file import to_bytes
 from augnet.cli import main
 from augnet.data import Digits
+from augnet.export import target_for
 from augnet.recipe import Recipe, ScheduleConfig
 from augnet.transforms import MirrorUpDown, Rotate
 
@@ -66,12 +68,9 @@ print("all four ran")
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A finished run."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     out = tmp_path_factory.mktemp("runs") / "signs"
     IFTTrainer(RECIPE, out=out).fit()
-    yield out
-    torch.set_num_threads(threads)
+    return out
 
 
 @pytest.fixture(autouse=True)
@@ -258,3 +257,12 @@ def test_help_lists_the_endings(capsys):
     assert all(Path(target).suffix in page for target in TARGETS)
     assert main([]) == 0
     assert "export   write an augmenter" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["policy.py", "my-policy.py", "class.py"])
+def test_the_next_line_to_type_runs_whatever_the_file_is_called(name, capsys, monkeypatch):
+    said(capsys, "runs/signs", "--to", name, "--no-check")
+    monkeypatch.syspath_prepend(".")
+    names = {"runpy": runpy}
+    exec(target_for(name).usage(Path(name)), names)
+    assert callable(names["transform"])

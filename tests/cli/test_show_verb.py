@@ -4,21 +4,12 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from augnet import AugmenterConfig, IFTTrainer, Recipe, ScheduleConfig
 from augnet import transforms as tf
 from augnet.cli import main
 from augnet.data import Digits
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

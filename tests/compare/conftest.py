@@ -11,14 +11,6 @@ from augnet.recipe import InnerConfig, Recipe, ScheduleConfig
 from augnet.training import IFTTrainer
 
 
-@pytest.fixture(autouse=True, scope="package")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def bench_of(channels, height, width, **recipe):
     """Make a bench of random images in two classes that brightness tells apart, with an unlearned augmenter."""
     generator = torch.Generator().manual_seed(0)

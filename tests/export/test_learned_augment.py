@@ -296,3 +296,8 @@ def test_a_residual_alone_is_painted():
     images = pixels(4, 3, 16, 16, dtype=torch.float32)
     change = (painter(images) - images).abs()
     assert 0 < float(change.max()) <= 0.2 + 1e-6
+
+
+def test_a_path_in_place_of_an_augmenter_is_answered_with_the_way_to_read_it():
+    with pytest.raises(TypeError, match=r"found 'signs\.safetensors'; read a file by LearnedAugment\.load"):
+        LearnedAugment("signs.safetensors")

@@ -21,14 +21,6 @@ SIZES = [(1, 32, 32), (5, 24, 40), (3, 16, 16), (2, 9, 12), (2, 8, 40), (1, 61, 
 ABOUT = {"words": ["rotation ±14°"], "classes": ["a", "b"]}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def augmenter_of(members, **settings):
     """Make an augmenter that does all of these to every image, each image by its own amounts."""
     torch.manual_seed(0)

@@ -14,14 +14,6 @@ CLASSES = ["<img src=x onerror=alert(1)>", '</script><script>document.title="tak
 TRANSFORMS = [tf.MirrorLeftRight(), tf.Rotate(), tf.Brightness(), tf.Erase()]
 
 
-@pytest.fixture(autouse=True, scope="session")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture
 def augmenter():
     """An augmenter that treats images differently: its head has weights, which a fresh one has not."""

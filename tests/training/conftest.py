@@ -1,17 +1,8 @@
 import pytest
-import torch
 
 from augnet.augmenter import AugmenterConfig
 from augnet.data import Digits
 from augnet.recipe import Recipe, ScheduleConfig
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

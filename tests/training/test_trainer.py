@@ -93,11 +93,14 @@ def test_differences_point_where_the_exact_hypergradient_points(quick, options):
 def test_an_outer_step_moves_the_classifier_exactly_as_an_inner_step(quick):
     """Its training gradient is computed on the way to the hypergradient, so nothing is lost and nothing differs."""
     one, two = IFTTrainer(quick()), IFTTrainer(quick())
+    for trainer in (one, two):
+        trainer.classifier.double()
+        trainer.augmenter.double()
     (images, labels, _), (val_images, val_labels, _) = (next(stream) for stream in one._streams())
     torch.manual_seed(3)
-    one.inner_step((images, labels))
+    one.inner_step((images.double(), labels))
     torch.manual_seed(3)
-    two.outer_step((images, labels), (val_images, val_labels))
+    two.outer_step((images.double(), labels), (val_images.double(), val_labels))
     for (name, x), y in zip(one.classifier.state_dict().items(), two.classifier.state_dict().values(), strict=True):
         torch.testing.assert_close(x, y, rtol=1e-5, atol=1e-6, msg=name)
 
