@@ -1,5 +1,6 @@
 """`augnet show`: draw what was learned."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from augnet.cli.arguments import Parser
@@ -42,6 +43,10 @@ def show(arguments: list[str]) -> int:
     else:
         subject = Subject.of_run(path, options.images)
         out = options.out or path
+        if subject.run is not None and not subject.run.finished:
+            steps = subject.about.get("steps", "some")
+            early = f"{path} is not finished; this is its last checkpoint, of {steps} steps"
+            subject = replace(subject, notes=(early, *subject.notes))
     print(f"showing {subject.name} on {subject.source}")
     for note in subject.notes:
         print(f"note: {note}")

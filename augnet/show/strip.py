@@ -93,6 +93,8 @@ def _rows(
         ]
         choice = [tiles[0]._replace(caption="no"), None, None, None, tiles[-1]._replace(caption="yes")]
         rows.append(choice if learned[k].transform.choice else [*tiles])
-    names = [f"{t.label}\n{t.unit}" for t in (learned[k].transform for k in order)]
+    # The columns' heads do not hold for amounts without a sign.
+    names = [f"{t.label}\n{t.unit}" + ("" if t.signed or t.choice else ", from 0 up")
+             for t in (learned[k].transform for k in order)]  # fmt: skip
     columns = [f"{spreads:+g} spreads".replace("-", "−") if spreads else "centre" for spreads in SPREADS]
     return mosaic(on, rows, row_names=names, column_names=columns)

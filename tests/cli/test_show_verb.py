@@ -33,7 +33,10 @@ def test_a_run_that_is_still_training_gets_its_page_and_stays_as_it_is(stopped, 
     assert "showing digits on 50 of 50 validation images" in said
     assert "drawing 8 trainings with transforms left out, about" in said
     assert f"wrote {stopped / 'report.html'}" in said
-    assert "not finished: step 10 of 20" in (stopped / "report.html").read_text()
+    assert "is not finished; this is its last checkpoint, of 10 steps" in said
+    page = (stopped / "report.html").read_text()
+    assert "not finished: step 10 of 20" in page
+    assert "this is its last checkpoint, of 10 steps" in page
     # All but the residual, which this augmenter has not.
     assert len(list((stopped / "figures").glob("*.png"))) == 8
     assert {path: path.read_bytes() for path in kept} == kept
