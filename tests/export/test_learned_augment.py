@@ -299,5 +299,5 @@ def test_a_residual_alone_is_painted():
 
 
 def test_a_path_in_place_of_an_augmenter_is_answered_with_the_way_to_read_it():
-    with pytest.raises(TypeError, match=r"found 'signs\.safetensors'; read a file by LearnedAugment\.load"):
+    with pytest.raises(TypeError, match=r"found 'signs\.safetensors'; to read a file, use LearnedAugment\.load"):
         LearnedAugment("signs.safetensors")
