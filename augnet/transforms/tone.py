@@ -14,6 +14,9 @@ from torch import Tensor
 
 from augnet.transforms.transform import DifferentiableTransform, per_image
 
+# Values up to this are black to `Gamma`.
+BLACK = 1e-6
+
 
 @dataclass(frozen=True, kw_only=True)
 class Gamma(DifferentiableTransform):
@@ -34,7 +37,9 @@ class Gamma(DifferentiableTransform):
     ) -> Float[Tensor, "b c h w"]:
         # The derivative of a power below 1 is infinite at a black pixel. `Tensor.pow`, and so kornia's `adjust_gamma`,
         # takes twice to three times as long as this.
-        return (images.clamp(min=1e-6).log() * per_image(torch.exp2(amount))).exp()
+        powers = (images.clamp(min=BLACK).log() * per_image(torch.exp2(amount))).exp()
+        # Black stays black, whatever the power.
+        return torch.where(images > BLACK, powers, images)
 
 
 @dataclass(frozen=True, kw_only=True)

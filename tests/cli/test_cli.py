@@ -341,6 +341,7 @@ def test_the_embedded_digits_work_at_once(capsys):
     assert run.path == Path("runs/digits")
     assert f"test {run.record['test_accuracy']:.1%}" in said["accuracy"]
     assert "rotation" in said["learned"]
+    assert " ±" in said["learned"]
     assert "of which learning the augmenter took" in said["cost"]
     assert run.record["test_accuracy"] > 0.5
     # A second run of the same command finds a folder of its own.

@@ -134,8 +134,7 @@ def test_half_precision_is_only_for_storage():
 @pytest.mark.parametrize("size", [(24, 18), (160, 150)], ids=["together", "one by one"])
 def test_passing_over_what_is_not_used_changes_nothing(size, monkeypatch):
     """A third of the amounts are 0; an image without any comes back bit for bit, and what was given is not written to.
-    Rounding members are left out: at a tie the last bit decides. Black comes out of an unused gamma a millionth
-    brighter."""
+    Rounding members are left out: at a tie the last bit decides."""
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     chain = [t for t in EVERY if not isinstance(t, T.Posterize | T.JPEG | T.Equalize | T.AutoContrast)]
     images, (amounts, noise) = picture(height=size[0], width=size[1]), draw(chain)
@@ -143,7 +142,7 @@ def test_passing_over_what_is_not_used_changes_nothing(size, monkeypatch):
     amounts[1] = 0
     given = images.clone()
     found = T.apply(chain, images, amounts, noise, skip=True)
-    torch.testing.assert_close(found, T.apply(chain, images, amounts, noise, skip=False), atol=2e-6, rtol=0)
+    torch.testing.assert_close(found, T.apply(chain, images, amounts, noise, skip=False), atol=1e-6, rtol=0)
     assert torch.equal(found[1], images[1])
     assert torch.equal(images, given)
     with torch.no_grad():
