@@ -1,5 +1,6 @@
 """`augnet compare`: whether what was learned is any better."""
 
+import argparse
 from pathlib import Path
 
 from augnet.cli.arguments import Parser
@@ -55,4 +56,9 @@ def _list(text: str) -> list[str]:
 
 
 def _numbers(text: str) -> list[float]:
-    return [float(part) for part in _list(text)]
+    try:
+        return [float(part) for part in _list(text)]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"invalid value {text!r}; give numbers with commas between, such as 1,4"
+        ) from error

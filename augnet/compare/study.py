@@ -61,7 +61,8 @@ class Study:
         if not left:
             return
         known = f", {len(plan) - len(left):,} more are known" if len(left) < len(plan) else ""
-        self.tell(f"{len(left):,} trainings to make{known}; timing a few steps of each arm")
+        trainings = "1 training" if len(left) == 1 else f"{len(left):,} trainings"
+        self.tell(f"{trainings} to make{known}; timing a few steps of each arm")
         self.tell(f"all will take about {self._estimate(left, ahead)}, {self.processes.jobs} at a time")
         for number, (training, results) in enumerate(self.processes.run(retrain, left), 1):
             self.results.add(result for result in results if self._known(*training[:3], result.copies) is None)
