@@ -73,6 +73,13 @@ class InnerConfig:
         label_smoothing: share of the target spread over all classes.
         gradient_clip: largest norm of the gradient; 0 leaves it alone.
         precision: of steps that update the classifier alone; steps that update the augmenter are float32.
+        micro_batch: most images that pass through the classifier at a time, which bounds the memory; 0 passes the whole
+            batch. Gradients and hypergradients are those of the whole batch, dropout included; only batch norm sees the
+            statistics of each part, as it does those of each process's share. Validation images then pass forward
+            twice, and exact second derivatives compute the gradient anew for every product.
+        checkpoint_activations: keep activations between the blocks of a timm model only, and compute the others anew
+            in the backward pass: less memory for more time, but with exact second derivatives, where little is won. Not
+            with batch norm, whose statistics would move twice.
     """
 
     optimiser: Literal["sgd", "adamw"] = "sgd"
@@ -83,6 +90,8 @@ class InnerConfig:
     label_smoothing: float = 0.0
     gradient_clip: float = 0.0
     precision: Literal["float32", "bfloat16"] = "float32"
+    micro_batch: int = 0
+    checkpoint_activations: bool = False
 
     def __post_init__(self) -> None:
         if self.learning_rate is not None and self.learning_rate <= 0:
@@ -90,8 +99,9 @@ class InnerConfig:
         for name in ("warmup", "label_smoothing", "momentum"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"the inner {name} must lie in [0, 1), found {getattr(self, name)}")
-        if self.gradient_clip < 0:
-            raise ValueError(f"gradient_clip must not be negative, found {self.gradient_clip}")
+        for name in ("gradient_clip", "micro_batch"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, found {getattr(self, name)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,6 +194,11 @@ class Recipe:
             raise ValueError(
                 f"outer.precondition is 'optimiser' but inner.optimiser is {self.inner.optimiser!r}, which keeps no "
                 "second moment; set inner.optimiser to 'adamw' or outer.precondition to 'none'"
+            )
+        if self.inverse_hessian.curvature == "gauss_newton" and self.inner.micro_batch:
+            raise ValueError(
+                f"inner.micro_batch is {self.inner.micro_batch} but Gauss–Newton products need the graph of the whole "
+                "batch; set it to 0, or inverse_hessian.curvature to 'hessian'"
             )
         for name in ("workers", "seed"):
             if getattr(self, name) < 0:

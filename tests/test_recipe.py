@@ -77,13 +77,14 @@ def test_the_families_are_complete():
         Recipe(data=None),
         Recipe(seed=7, device="cpu", workers=0, checkpoint_every=3, tensorboard=True),
         Recipe(inner=InnerConfig(optimiser="adamw", learning_rate=1e-5, precision="bfloat16")),
+        Recipe(inner=InnerConfig(micro_batch=8, checkpoint_activations=True)),
         Recipe(outer=OuterConfig(betas=(0.5, 0.25), learning_rate=1e-300, project=False)),
         Recipe(schedule=ScheduleConfig(inner_steps=12_345, warmup=0)),
         Recipe(
             classifier=ClassifierConfig(name="resnet18", options={"drop_rate": 0.1, "block_args": {"a": [1, None]}})
         ),
     ],
-    ids=["no data", "top", "inner", "outer", "schedule", "options"],
+    ids=["no data", "top", "inner", "memory", "outer", "schedule", "options"],
 )
 def test_every_other_setting_comes_back_from_yaml(recipe, tmp_path):
     assert again(recipe, tmp_path) == recipe
@@ -177,6 +178,12 @@ def test_a_member_named_on_the_command_line_starts_from_its_own_defaults():
         ("classifier: {pretrained: true}", "'small' has no pretrained weights"),
         ("tensorboard: maybe", "tensorboard should be true or false, found 'maybe'"),
         ("seed: -1", "seed must not be negative"),
+        ("inner: {micro_batch: -1}", "micro_batch must not be negative, found -1"),
+        (
+            "inner: {micro_batch: 8}\n"
+            "inverse_hessian: {class_path: ConjugateGradient, init_args: {curvature: gauss_newton}}",
+            "inner.micro_batch is 8 but Gauss–Newton products need the graph of the whole batch; set it to 0",
+        ),
     ],
 )
 def test_a_mistake_is_named_with_what_there_is(tmp_path, text, words):

@@ -43,7 +43,8 @@ class AugmenterConfig:
         noise_channels: channels of noise, each constant over the image, that the U-Net sees beside the image.
         working_size: the U-Net looks at a copy of at most this many pixels a side; transforms see the full image.
         start_spread: spread of every transform at the start, share of its limit.
-        start_probability: probability of every choice at the start.
+        start_probability: probability of every transform that has one at the start, in (0, 1); None takes what is
+            customary: shifts often, a mirror sometimes, all else seldom.
         gates: `all` gives every transform a probability of being applied, `choices` only those that are choices.
     """
 
@@ -54,7 +55,7 @@ class AugmenterConfig:
     noise_channels: int = 1
     working_size: int = 16
     start_spread: float = 0.6
-    start_probability: float = 0.2
+    start_probability: float | None = None
     gates: Literal["choices", "all"] = "all"
 
     def __post_init__(self) -> None:
@@ -67,8 +68,9 @@ class AugmenterConfig:
                     f"transforms has {name} {names.count(name)} times, which no report could tell apart; name it once"
                 )
         for name in ("start_spread", "start_probability"):
-            if not 0 < getattr(self, name) < 1:
-                raise ValueError(f"{name} must lie between 0 and 1, found {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and not 0 < value < 1:
+                raise ValueError(f"{name} must lie between 0 and 1, found {value}")
         if not 0 <= self.residual_limit <= 1:
             raise ValueError(f"residual_limit must lie in [0, 1], found {self.residual_limit}")
         for name, (least, most) in BOUNDS.items():
@@ -98,6 +100,8 @@ class Augmenter(nn.Module):
         noise_size: numbers of noise per image.
     """
 
+    like: Tensor
+
     def __init__(self, config: AugmenterConfig, channels: int) -> None:
         super().__init__()
         self.config = config
@@ -125,6 +129,8 @@ class Augmenter(nn.Module):
             else None
         )
         self.noise_size = config.noise_channels + 2 * len(self.transforms) + fuse.total_draws(self.transforms)
+        # Of the type and on the device of the weights: to look for one of them takes as long as a convolution.
+        self.register_buffer("like", torch.zeros(0), persistent=False)
 
     def draw_noise(self, count: int, generator: torch.Generator | None = None) -> Float[Tensor, "b n"]:
         """Draw noise, uniform on (-1, 1), for `count` images.
@@ -132,13 +138,12 @@ class Augmenter(nn.Module):
         Draws are antithetic: the second half is the first with its sign turned, so that over a batch every centre
         is balanced and choices of probability one half are made just as often as not.
         """
-        like = next(self.parameters())
         half = torch.rand(
-            (count + 1) // 2, self.noise_size, generator=generator, dtype=like.dtype,
-            device=generator.device if generator else like.device,
+            (count + 1) // 2, self.noise_size, generator=generator, dtype=self.like.dtype,
+            device=generator.device if generator else self.like.device,
         )  # fmt: skip
-        half = (2 * half - 1).to(like.device)
-        return torch.cat([half, -half])[:count]
+        half = half.mul_(2).sub_(1).to(self.like.device)
+        return half if count == 1 else torch.cat([half, -half])[:count]
 
     def draws(self, noise: Float[Tensor, "b n"]) -> Float[Tensor, "b d"]:
         """Return the part of the noise that the transforms take: places, patterns."""
@@ -154,6 +159,18 @@ class Augmenter(nn.Module):
         """
         noise = self.draw_noise(len(images)) if noise is None else noise
         return self._decide(self._look(images, noise), noise, strength)
+
+    @torch.no_grad()
+    def amounts(
+        self, images: Float[Tensor, "b c h w"], noise: Float[Tensor, "b n"], strength: float = 1.0
+    ) -> Float[Tensor, "b k"]:
+        """Decide the amounts alone: those of `policy`, bit for bit, in less time and without a gradient.
+
+        Raises:
+            ValueError: if there are no transforms.
+        """
+        head, question = self._question(self._look(images, noise), noise)
+        return head.amounts(*question, strength)
 
     def residual(
         self, images: Float[Tensor, "b c h w"], noise: Float[Tensor, "b n"], strength: float = 1.0
@@ -200,6 +217,35 @@ class Augmenter(nn.Module):
             augmented = tf.straight_through_clamp(augmented + self._paint(levels, images, strength))
         return augmented, policy
 
+    @torch.no_grad()
+    def turned(
+        self, images: Float[Tensor, "b c h w"], noise: Float[Tensor, "b n"], policy: Policy
+    ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b k"]]:
+        """Augment as `augment` did, but for one choice of each image, which is done if it was not, and the reverse.
+
+        Returns:
+            The images, and how a difference between before and now tells of the probabilities: of a function of the
+            image, (before − now) times this is an unbiased estimate of its slope by the probability of each choice. It
+            is the number of choices, negative where the choice was not done before, and 0 for what was not turned.
+
+        Raises:
+            ValueError: if no transform is a choice.
+        """
+        choice = torch.tensor([transform.choice for transform in self.transforms], device=noise.device)
+        count = sum(transform.choice for transform in self.transforms)
+        if not count:
+            raise ValueError("none of this augmenter's transforms is a choice, so there is nothing to turn")
+        # A choice has no magnitude, so its noise is still free to say which one is turned.
+        free = noise[:, self.config.noise_channels :][:, : len(self.transforms)]
+        which = free.masked_fill(~choice, -torch.inf).argmax(dim=-1, keepdim=True)
+        is_turned = torch.zeros_like(policy.amounts).scatter(1, which, 1.0)
+        done = (policy.amounts != 0).to(policy.amounts)
+        amounts = torch.where(is_turned > 0, 1 - done, policy.amounts)
+        augmented = fuse.apply(self.transforms, images, amounts, self.draws(noise))
+        if self.config.residual_limit > 0:
+            augmented = (augmented + self.residual(images, noise)).clamp(0, 1)
+        return augmented, count * is_turned * (2 * done - 1)
+
     def summary(self, images: Float[Tensor, "b c h w"]) -> list[Learned]:
         """Average the policy over images, with noise of a fixed seed."""
         if self.head is None:
@@ -223,9 +269,12 @@ class Augmenter(nn.Module):
         return F.interpolate(residual, images.shape[-2:], mode="bilinear", align_corners=False)
 
     def _decide(self, levels: list[Tensor], noise: Tensor, strength: float) -> Policy:
+        head, question = self._question(levels, noise)
+        return head(*question, strength)
+
+    def _question(self, levels: list[Tensor], noise: Tensor) -> tuple[PolicyHead, tuple[Tensor, Tensor, Tensor]]:
+        """Give the head, and what it decides by: features, noise and dice."""
         if self.head is None:
             raise ValueError("this augmenter has no transforms, so it has no policy; look at its images instead")
         first, k = self.config.noise_channels, len(self.transforms)
-        return self.head(
-            levels[-1].mean(dim=(-2, -1)), noise[:, first : first + k], noise[:, first + k : first + 2 * k], strength
-        )
+        return self.head, (levels[-1].mean((-2, -1)), noise[:, first : first + k], noise[:, first + k : first + 2 * k])

@@ -5,6 +5,7 @@ stranger: the header is checked in full, and every tensor's shape against it, be
 asks for.
 """
 
+import hashlib
 import json
 import reprlib
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import Tensor
 
 from augnet import transforms as tf
 from augnet.augmenter.augmenter import WIDEST, Augmenter, AugmenterConfig
@@ -35,6 +37,7 @@ def to_bytes(augmenter: Augmenter, about: dict[str, Any] | None = None) -> bytes
         about: JSON of anything that a reader should know: classes, data, words.
     """
     config = augmenter.config
+    tensors = {name: tensor.detach().cpu().float().contiguous() for name, tensor in augmenter.state_dict().items()}
     settings = {f.name: getattr(config, f.name) for f in fields(config) if f.name != "transforms"}
     header = {
         "version": VERSION,
@@ -44,8 +47,8 @@ def to_bytes(augmenter: Augmenter, about: dict[str, Any] | None = None) -> bytes
             {"name": type(t).__name__, **{f.name: getattr(t, f.name) for f in fields(t)}} for t in augmenter.transforms
         ],
         "about": about or {},
+        "checksum": _checksum(tensors),
     }
-    tensors = {name: tensor.detach().cpu().float().contiguous() for name, tensor in augmenter.state_dict().items()}
     return save(tensors, {"augnet": json.dumps(header)})
 
 
@@ -73,12 +76,24 @@ def load(path: Path | str) -> tuple[Augmenter, dict[str, Any]]:
         # Not a number is not below anything either.
         if not all(bool((weights.abs() <= LARGEST_WEIGHT).all()) for weights in tensors.values()):
             raise ValueError("it holds weights that are not finite or too large; train again or take an earlier file")
+        # Files written before there was a checksum have none.
+        if "checksum" in header and header["checksum"] != _checksum(tensors):
+            raise ValueError("its weights are not those that were written, as their checksum says; take another copy")
         with torch.random.fork_rng(devices=[]):
             augmenter = Augmenter(config, channels)
         augmenter.load_state_dict(tensors)
     except (SafetensorError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise ValueError(f"{path} is not an augmenter's file or is damaged: {error}") from error
     return augmenter.eval().requires_grad_(False), header["about"]
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    """Hash names and values, in the order of the names."""
+    found = hashlib.sha256()
+    for name in sorted(tensors):
+        found.update(name.encode())
+        found.update(tensors[name].numpy().tobytes())
+    return found.hexdigest()
 
 
 def _header(text: str | None) -> dict[str, Any]:
@@ -122,8 +137,10 @@ def _check_settings(owner: type, settings: dict[str, Any]) -> None:
     for name, value in settings.items():
         if name not in defaults:
             raise ValueError(f"{owner.__name__} has no setting {reprlib.repr(name)}")
-        if defaults[name] is not MISSING:
-            _checked(f"{name} of {owner.__name__}", value, type(defaults[name]))
+        if defaults[name] is MISSING or value is defaults[name] is None:
+            continue
+        # What is None by default is a number otherwise.
+        _checked(f"{name} of {owner.__name__}", value, float if defaults[name] is None else type(defaults[name]))
 
 
 def _checked(what: str, value: Any, kind: type) -> Any:

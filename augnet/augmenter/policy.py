@@ -4,10 +4,9 @@ For transform k an image has a centre c and a spread s, both in magnitudes (1 st
 with noise u uniform on (-1, 1) its magnitude is m = c + s u: signed transforms get the amount limit · m, the others
 limit · |m|. It is applied with probability p; a choice, such as a mirror, has nothing but its p.
 
-No gradient passes through a choice. Its probability learns from the log-probability of what was drawn and the influence
-of each image on the validation loss (`OuterLevel.step`): unbiased but for its baseline, where relaxed Bernoulli and
-straight-through gradients are not. The other transforms exist at amount 0 too, so their probabilities learn from
-slopes.
+No gradient passes through a choice. Its probability learns from the influence of an image on the validation loss, with
+the choice and without it (`OuterLevel.step`): unbiased, where relaxed Bernoulli and straight-through gradients are not.
+The other transforms exist at amount 0 too, so their probabilities learn from slopes.
 
 A strength other than 1 scales centre, spread and the probability of choices; magnitudes stop at 1 all the same.
 """
@@ -43,7 +42,6 @@ class Policy(NamedTuple):
     spread: Float[Tensor, "b k"]
     probability: Float[Tensor, "b k"]
     amounts: Float[Tensor, "b k"]
-    log_probability: Float[Tensor, "b"]  # of the choices drawn, given the images
     use: Float[Tensor, "b k"]
 
 
@@ -57,7 +55,7 @@ class PolicyHead(nn.Module):
         features: channels of the bottleneck.
         transforms: what the policy is for.
         start_spread: spread to begin with, in (0, 1).
-        start_probability: probability of each choice to begin with, in (0, 1).
+        start_probability: probability to begin with, in (0, 1); None takes what is customary of each transform.
         gates: `all` gives every transform a probability of being applied, `choices` only those that are choices.
     """
 
@@ -72,15 +70,16 @@ class PolicyHead(nn.Module):
         transforms: Sequence[DifferentiableTransform],
         *,
         start_spread: float,
-        start_probability: float,
+        start_probability: float | None,
         gates: str,
     ) -> None:
         super().__init__()
         self.linear = nn.Linear(features, 3 * len(transforms))
         nn.init.zeros_(self.linear.weight)
-        start = torch.tensor([0.0, _logit(start_spread), _logit(start_probability)])
+        probabilities = [t.customary if start_probability is None else start_probability for t in transforms]
+        start = [0.0] * len(transforms) + [_logit(start_spread)] * len(transforms) + [_logit(p) for p in probabilities]
         with torch.no_grad():
-            self.linear.bias.copy_(start.repeat_interleave(len(transforms)) / GAIN)
+            self.linear.bias.copy_(torch.tensor(start) / GAIN)
         self.register_buffer("limit", torch.tensor([t.limit for t in transforms]), persistent=False)
         self.register_buffer("signed", torch.tensor([t.signed for t in transforms]), persistent=False)
         gated = torch.tensor([t.choice or gates == "all" for t in transforms])
@@ -95,21 +94,10 @@ class PolicyHead(nn.Module):
         strength: float = 1.0,
     ) -> Policy:
         """Decide; `noise` and `dice` are uniform on (-1, 1)."""
-        # The mean over features, not their sum: the step of a weight should move a raw output no further than
-        # the step of its bias, however wide the U-Net.
-        normal = nn.functional.layer_norm(features, features.shape[-1:]) / features.shape[-1]
-        centre, spread, probability = (GAIN * self.linear(normal)).chunk(3, dim=-1)
-        centre, spread, probability = (CENTRE_SHARE * centre).tanh(), spread.sigmoid(), probability.sigmoid()
-        probability = LEAST_PROBABILITY + (1 - 2 * LEAST_PROBABILITY) * probability
-        if strength != 1:
-            check_strength(strength)
-            centre, spread = strength * centre, strength * spread
-            probability = torch.where(self.choice, (strength * probability).clamp(max=1), probability)
+        centre, spread, probability = self._ranges(features, strength)
         drawn = dice + 1 < 2 * probability
         chances = torch.where(drawn, probability, 1 - probability)
-        log_probability = torch.where(self.choice, chances.log(), torch.zeros_like(chances)).sum(dim=-1)
-        magnitude = centre + spread * noise
-        magnitude = torch.where(self.signed, magnitude.clamp(-1, 1), magnitude.abs().clamp(max=1))
+        magnitude = self._magnitude(centre, spread, noise)
         ones = torch.ones_like(probability)
         # Forward done or not done; backward the trapezoid rule between the two (ReinMax, Liu et al. 2023): the slope at
         # either end, each weighted as if both ends were as likely.
@@ -119,7 +107,41 @@ class PolicyHead(nn.Module):
         amounts = torch.where(self.choice, drawn.to(amounts), amounts)
         probability = torch.where(self.gated, probability, ones)
         use = probability * torch.where(self.choice, ones, (centre.abs() + spread).clamp(max=1))
-        return Policy(centre, spread, probability, amounts, log_probability, use)
+        return Policy(centre, spread, probability, amounts, use)
+
+    @torch.no_grad()
+    def amounts(
+        self,
+        features: Float[Tensor, "b features"],
+        noise: Float[Tensor, "b k"],
+        dice: Float[Tensor, "b k"],
+        strength: float = 1.0,
+    ) -> Float[Tensor, "b k"]:
+        """Decide the amounts alone, without a gradient: those of `forward`, bit for bit, in less time."""
+        centre, spread, probability = self._ranges(features, strength)
+        drawn = dice + 1 < 2 * probability
+        reach = torch.where(self.choice, self.limit, self.limit * self._magnitude(centre, spread, noise))
+        return torch.where(self.gated, drawn * reach, reach)
+
+    def _ranges(self, features: Tensor, strength: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Give centre, spread and probability."""
+        # The mean over features, not their sum: the step of a weight should move a raw output no further than
+        # the step of its bias, however wide the U-Net.
+        normal = torch.layer_norm(features, features.shape[-1:])
+        share = GAIN / features.shape[-1]
+        raw = torch.addmm(self.linear.bias, normal, self.linear.weight.mT, beta=GAIN, alpha=share)
+        centre, spread, probability = raw.chunk(3, dim=-1)
+        centre, spread, probability = (CENTRE_SHARE * centre).tanh(), spread.sigmoid(), probability.sigmoid()
+        probability = LEAST_PROBABILITY + (1 - 2 * LEAST_PROBABILITY) * probability
+        if strength != 1:
+            check_strength(strength)
+            centre, spread = strength * centre, strength * spread
+            probability = torch.where(self.choice, (strength * probability).clamp(max=1), probability)
+        return centre, spread, probability
+
+    def _magnitude(self, centre: Tensor, spread: Tensor, noise: Tensor) -> Tensor:
+        magnitude = (centre + spread * noise).clamp(-1, 1)
+        return torch.where(self.signed, magnitude, magnitude.abs())
 
 
 def check_strength(strength: float) -> None:

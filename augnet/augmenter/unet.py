@@ -22,8 +22,8 @@ class _Block(nn.ModuleList):
         self.add_module("2", nn.Conv2d(outputs, outputs, 3, padding=1))
 
     def forward(self, x: Tensor) -> Tensor:
-        for convolution in self:
-            x = convolution(x).relu_()
+        for convolution in self.children():
+            x = convolution.forward(x).relu_()
         return x
 
 
@@ -82,6 +82,9 @@ def shrink(images: Float[Tensor, "b c h w"], largest: int) -> Float[Tensor, "b c
     pixels (0.57 ms against 1.0 for 8 images), and export to ONNX for every size.
     """
     height, width = images.shape[-2:]
+    # An exported program is for all sizes, so it must not ask.
+    if not torch.compiler.is_compiling() and max(height, width) <= largest:
+        return images
     return (_triangles(height, largest, like=images) @ images) @ _triangles(width, largest, like=images).mT
 
 

@@ -1,9 +1,12 @@
 """`augnet export`: a run's augmenter as a file for other people's training code."""
 
+import copy
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from augnet.augmenter import Augmenter, load
 from augnet.cli.arguments import Parser
@@ -37,8 +40,8 @@ def export(arguments: list[str]) -> int:
 
     From a run, label safety is measured as well, on its validation images: the share of those that its classifier
     gets right which it still gets right once they are augmented, by class and strength. It is kept in the file; where
-    classes suffer a warning names them and the strength up to which no harm was found. For a plain policy it is not: it
-    would be that of the augmenter, which a plain policy is only near.
+    classes suffer a warning names them and a strength that is safe. A plain policy, which is only near what was
+    learned, is measured beside it.
     """
     parser = Parser(export)
     parser.add_argument("what", metavar="RUN", type=Path, help="run folder, or an augmenter's file")
@@ -72,12 +75,10 @@ def export(arguments: list[str]) -> int:
     if run and not run.finished:
         print(f"note: {what} is not finished; this is what it has learned in {about.get('steps', 'some')} steps")
     images = _to_fit(what, run, options.images) if target.fitted else None
-    safety = None
+    check = None
     if run is not None and target.strength > 0 and not options.no_check:
-        if target.fitted:
-            print("note: label safety is not measured: it would be the augmenter's, which a plain policy is only near")
-        else:
-            safety = _measured(run, augmenter, target.strength)
+        check = _Check.of(run)
+    safety = check and check.learned(augmenter, target.strength)
     if safety is not None:
         about = {**about, "label_safety": safety.as_json()}
     exported = target.export(augmenter, about, images)
@@ -87,9 +88,15 @@ def export(arguments: list[str]) -> int:
     print(f"wrote       {path} ({len(exported.content) / 1000:,.0f} kB), {target.label}")
     for line in exported.report:
         print(f"            {line}")
-    if safety is not None:
-        print(f"safety      {_in_words(safety, target.strength)}")
-        if warning := safety.warning(target.strength):
+    if check is not None and safety is not None:
+        print(f"safety      augmented as learned: {_in_words(safety, target.strength)}")
+        warning = safety.warning(target.strength)
+        if exported.change is not None:
+            plain = check.plain(exported.change, target.strength)
+            print(f"            by the plain policy: {_in_words(plain, target.strength)}")
+            warning = plain.warning(target.strength, "lower --strength, or export what was learned (.safetensors)")
+        print(f"            {safety.proposal}")
+        if warning:
             print(f"warning: {warning}")
     print(f"next        {target.usage(path)}")
     return 0
@@ -111,22 +118,39 @@ def _to_fit(what: Path, run: Run | None, source: str | None) -> Tensor:
         raise ValueError(f"a plain policy is fitted to images: {error}; name others with --images SOURCE") from error
 
 
-def _measured(run: Run, augmenter: Augmenter, strength: float) -> LabelSafety | None:
-    """Measure label safety, or say why it cannot be."""
-    try:
-        splits, classifier = run.splits(), run.classifier()
-        images, labels = splits.val.batch(fairly(splits.val, splits.val.labels, CHECKED))
-    except (ValueError, OSError) as error:
-        print(f"note: label safety is not measured: {error}")
-        return None
-    print(f"measuring label safety on {len(images):,} validation images; --no-check leaves it out")
-    device = device_named(run.recipe.device if torch.cuda.is_available() else "cpu")
-    strengths = {*label_safety.STRENGTHS, strength}
-    safety = label_safety.measure(
-        augmenter.to(device), classifier.to(device), images, labels, splits.classes, strengths=sorted(strengths)
-    )
-    augmenter.cpu()
-    return safety
+class _Check(NamedTuple):
+    """What label safety is measured with."""
+
+    device: torch.device
+    classifier: nn.Module
+    images: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, run: Run) -> "_Check | None":
+        """Read a run's validation images and classifier, or say why they cannot be had."""
+        try:
+            splits, classifier = run.splits(), run.classifier()
+            images, labels = splits.val.batch(fairly(splits.val, splits.val.labels, CHECKED))
+        except (ValueError, OSError) as error:
+            print(f"note: label safety is not measured: {error}")
+            return None
+        print(f"measuring label safety on {len(images):,} validation images; --no-check leaves it out")
+        device = device_named(run.recipe.device if torch.cuda.is_available() else "cpu")
+        return cls(device, classifier, images, labels, tuple(splits.classes))
+
+    def learned(self, augmenter: Augmenter, strength: float) -> LabelSafety:
+        strengths = sorted({*label_safety.STRENGTHS, strength})
+        there, classifier = copy.deepcopy(augmenter).to(self.device), self.classifier.to(self.device)
+        return label_safety.measure(there, classifier, self.images, self.labels, self.classes, strengths=strengths)
+
+    def plain(self, change: Callable[[Tensor], Tensor], strength: float) -> LabelSafety:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return label_safety.measure_plain(
+                change, self.classifier.cpu(), self.images, self.labels, self.classes, strength=strength
+            )
 
 
 def _in_words(safety: LabelSafety, strength: float) -> str:
@@ -136,4 +160,4 @@ def _in_words(safety: LabelSafety, strength: float) -> str:
         return f"no class has {LEAST_IMAGES} validation images that are classified rightly, so nothing is known"
     worst = min(classes, key=lambda c: c.agreement)
     mean = sum(c.agreement for c in classes) / len(classes)
-    return f"augmented, {mean:.0%} of what the classifier gets right stays right, class by class; least {worst}"
+    return f"{mean:.0%} of what the classifier gets right stays right, mean over classes; least {worst}"

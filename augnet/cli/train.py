@@ -17,6 +17,7 @@ from augnet.augmenter import in_words
 from augnet.data import source_from
 from augnet.recipe import Recipe, as_plain, settings_parser
 from augnet.training import IFTTrainer, Progress, Run, TrainingDiverged
+from augnet.training.parallel import Processes, launch
 
 RESIDUAL = "a residual without transforms"
 
@@ -26,6 +27,7 @@ def train(arguments: list[str]) -> int:
 
     augnet train [DATA] [--model NAME] [--out FOLDER] [--root FOLDER] [--recipe FILE] [SETTINGS]
     augnet train --resume RUN
+    torchrun --nproc-per-node N -m augnet train ...
 
       DATA             a folder of class folders (with train/ val/ test/ inside, or without), an .npz archive, the name
                        of a torchvision data set, or hf:NAME; the digits of scikit-learn by default
@@ -33,13 +35,25 @@ def train(arguments: list[str]) -> int:
       --out FOLDER     run folder to write; runs/DATA by default
       --root FOLDER    where a torchvision data set lies
       --resume RUN     go on with a run that was stopped or killed
+      --devices N      train in N processes of this machine, each on its GPU or, without one, on the CPU; torchrun does
+                       so over several machines
       --recipe FILE    settings in YAML; what follows on the command line wins
     """
     if {"-h", "--help"} & set(arguments):
         usage = "augnet train [DATA] [SETTINGS]"
         settings_parser(usage=usage, description=inspect.getdoc(train), formatter_class=_Manual).print_help()
         return 0
-    own, settings = _split(arguments, ("model", "out", "root", "resume"))
+    own, settings = _split(arguments, ("model", "out", "root", "resume", "devices"))
+    devices, processes = own.pop("devices", "1"), Processes.joined()
+    if not devices.isdecimal() or int(devices) < 1:
+        raise ValueError(f"--devices must be a whole number from 1, found {devices!r}")
+    if int(devices) > processes.count == 1:
+        return launch(int(devices), ["train", *arguments])
+    with processes.one_voice():
+        return _train(own, settings)
+
+
+def _train(own: dict[str, str], settings: list[str]) -> int:
     if "resume" in own:
         _refuse_beside_resume(own, settings)
         trainer = IFTTrainer.resume(own["resume"])
@@ -47,7 +61,10 @@ def train(arguments: list[str]) -> int:
         trainer = _begin(own, settings)
     with _kept_if_learned(trainer, new="resume" not in own), _stopping(trainer) as signals, _bar(trainer) as report:
         run = trainer.fit(report)
-    return _finished(run) if run and run.finished else _stopped(trainer, signals[0])
+    if run is None:
+        return 0
+    # Without a signal of its own, another process was told to stop.
+    return _finished(run) if run.finished else _stopped(trainer, signals[0] if signals else signal.SIGTERM)
 
 
 class _Manual(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):

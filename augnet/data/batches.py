@@ -20,7 +20,9 @@ from augnet.data.images import LabelledImages, labelled
 Batch = tuple[Float[Tensor, "b c h w"], Int64[Tensor, "b"], Int64[Tensor, "b"]]
 
 
-def batches(dataset: Dataset, batch_size: int, seed: int, start: int = 0, workers: int = 0) -> Iterator[Batch]:
+def batches(
+    dataset: Dataset, batch_size: int, seed: int, start: int = 0, workers: int = 0, share: tuple[int, int] = (0, 1)
+) -> Iterator[Batch]:
     """Draw batches without end, each epoch in a fresh order.
 
     The last, incomplete batch of an epoch is dropped; a set smaller than `batch_size` is one batch.
@@ -31,18 +33,26 @@ def batches(dataset: Dataset, batch_size: int, seed: int, start: int = 0, worker
         seed: fixes the order of every epoch.
         start: number of the first batch; batch t is the same whatever the start.
         workers: processes that decode ahead; unused for images in memory. The order does not depend on it.
+        share: which part of each batch to give, and of how many equal ones; the parts together are the batch. Random
+            transforms of a user's own set are drawn anew for each.
 
     Returns:
         An endless iterator of images in [0, 1], labels, and positions in the data set.
 
     Raises:
-        ValueError: if the set is empty, or a number is out of range.
+        ValueError: if the set is empty, a number is out of range, or a batch has no such share.
     """
     images = labelled(dataset)
     _check(images, batch_size, workers)
     if seed < 0 or start < 0:
         raise ValueError(f"seed and start must be 0 or more, not {seed} and {start}")
-    return _fetch(images, _Order(len(images), min(batch_size, len(images)), seed, start), workers)
+    size, (part, parts) = min(batch_size, len(images)), share
+    if size % parts:
+        raise ValueError(
+            f"a batch of {size} images has no {parts} equal shares; set the batch size to a multiple of {parts}, of at "
+            f"most {len(images):,} images"
+        )
+    return _fetch(images, _Order(len(images), size, seed, start, part, parts), workers)
 
 
 def all_batches(dataset: Dataset, batch_size: int, workers: int = 0) -> Iterator[Batch]:
@@ -57,10 +67,11 @@ def all_batches(dataset: Dataset, batch_size: int, workers: int = 0) -> Iterator
 
 
 class _Order:
-    """The positions of each batch of the endless stream, from batch `start` on."""
+    """The positions of one part of each batch of the endless stream, from batch `start` on."""
 
-    def __init__(self, images: int, batch_size: int, seed: int, start: int) -> None:
+    def __init__(self, images: int, batch_size: int, seed: int, start: int, part: int, parts: int) -> None:
         self.images, self.batch_size, self.seed, self.start = images, batch_size, seed, start
+        self.part, self.parts = part, parts
 
     def __iter__(self) -> Iterator[Int64[Tensor, "b"]]:
         per_epoch = self.images // self.batch_size
@@ -68,7 +79,8 @@ class _Order:
         for epoch in count(first):
             state = np.random.SeedSequence([self.seed, epoch]).generate_state(1, np.uint64)
             order = torch.randperm(self.images, generator=torch.Generator().manual_seed(int(state[0])))
-            yield from order.split(self.batch_size)[place:per_epoch]
+            for batch in order.split(self.batch_size)[place:per_epoch]:
+                yield batch.chunk(self.parts)[self.part]
             place = 0
 
 

@@ -12,7 +12,7 @@ from augnet.augmenter import Augmenter
 from augnet.export.drawn import Drawn, augment, draw
 from augnet.export.learned_augment import LearnedAugment
 from augnet.export.motion import Motion, move_mask
-from augnet.export.pixels import from_floats, to_floats
+from augnet.export.pixels import to_plain
 
 
 class LearnedDual(A.DualTransform):
@@ -48,7 +48,7 @@ class LearnedDual(A.DualTransform):
         image = data["image"] if "image" in data else data["images"][0]
         noise = torch.from_numpy(self.random_generator.uniform(-1, 1, (1, augmenter.noise_size))).float()
         with torch.no_grad():
-            drawn = draw(augmenter, to_floats(_planes(image)), strength=self.strength, noise=noise)
+            drawn = draw(augmenter, to_plain(_planes(image)), strength=self.strength, noise=noise)
         draws = augmenter.draws(drawn.noise).double()
         motion = Motion(augmenter.transforms, drawn.amounts.double(), draws, image.shape[:2])
         return {"drawn": drawn, "motion": motion}
@@ -56,9 +56,7 @@ class LearnedDual(A.DualTransform):
     @torch.no_grad()
     def apply(self, img: np.ndarray, drawn: Drawn, **params: Any) -> np.ndarray:
         """Augment one image."""
-        planes = _planes(img)
-        augmented = augment(self.learned.augmenter, to_floats(planes), drawn, strength=self.strength)
-        return _as_array(from_floats(augmented, planes), img)
+        return _as_array(augment(self.learned.augmenter, _planes(img), drawn, strength=self.strength), img)
 
     def apply_to_mask(self, mask: np.ndarray, motion: Motion, **params: Any) -> np.ndarray:
         """Move the labels of one mask."""

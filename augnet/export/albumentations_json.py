@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import albumentations as A
 import cv2
 import numpy as np
+import torch
+from torch import Tensor
 
 from augnet import transforms as tf
 
@@ -31,6 +33,17 @@ def pipeline(policy: "PlainPolicy") -> A.Compose:
 def to_json(policy: "PlainPolicy") -> str:
     """Write the pipeline so that `albumentations.load(path)` gives it back."""
     return json.dumps(A.to_dict(pipeline(policy)), indent=2)
+
+
+def on_tensors(policy: "PlainPolicy") -> Callable[[Tensor], Tensor]:
+    """Make a function of the pipeline: an image (c, h, w) of floats in [0, 1] in, the same out, by way of uint8."""
+    made = pipeline(policy)
+
+    def change(image: Tensor) -> Tensor:
+        levels = (image.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
+        return torch.from_numpy(made(image=levels)["image"]).permute(2, 0, 1) / 255
+
+    return change
 
 
 def without_counterpart(policy: "PlainPolicy") -> "list[Step]":

@@ -1,16 +1,20 @@
 """What was drawn for some images, and doing it.
 
-The U-Net decides on a small copy; what it decided is done at full size, and only on the images that it changes.
+The U-Net decides on a small copy; what it decided is done at full size, and only on the images that it changes. Images
+are of any of the types that `to_floats` takes.
 """
 
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from kornia.color import rgb_to_grayscale
 from torch import Tensor
 
 from augnet.augmenter import Augmenter
+from augnet.augmenter.unet import shrink
+from augnet.export import quick
+from augnet.export.pixels import from_floats, to_floats
 from augnet.transforms import fuse
 
 
@@ -21,6 +25,10 @@ class Drawn(NamedTuple):
     amounts: Float[Tensor, "b k"]
     chosen: Bool[Tensor, "b"]  # whether the image is to be augmented at all
 
+    def rows(self, piece: slice) -> "Drawn":
+        """Take the rows of some images."""
+        return Drawn(*(column[piece] for column in self))
+
     def repeated(self, times: int) -> "Drawn":
         """Give every image's row to so many frames."""
         return self if times == 1 else Drawn(*(column.repeat_interleave(times, 0) for column in self))
@@ -28,7 +36,7 @@ class Drawn(NamedTuple):
 
 def draw(
     augmenter: Augmenter,
-    images: Float[Tensor, "b c h w"],
+    images: Shaped[Tensor, "b c h w"],
     *,
     strength: float = 1.0,
     p: float = 1.0,
@@ -38,7 +46,7 @@ def draw(
 
     Args:
         augmenter: decides, on its own device.
-        images: values in [0, 1].
+        images: levels, or floats in [0, 1].
         strength: 0 changes nothing, 1 is as learned.
         p: probability that an image is augmented at all.
         noise: of `Augmenter.draw_noise`; drawn from torch's global generator if left out.
@@ -48,20 +56,49 @@ def draw(
     """
     count = len(images)
     noise = augmenter.draw_noise(count) if noise is None else noise
-    chosen = torch.ones(count, dtype=torch.bool, device=noise.device)
-    if p < 1:
-        chosen = torch.rand(count, device=noise.device) < p
     if augmenter.head is None:
-        return Drawn(noise, noise.new_zeros(count, 0), chosen)
-    amounts = augmenter.policy(_seen(augmenter, images, noise), noise, strength).amounts
-    # A file's weights may be finite and still overflow on some image: that image is left as it is.
-    return Drawn(noise, (amounts * chosen[:, None]).nan_to_num(0.0, 0.0, 0.0), chosen)
+        amounts = noise.new_zeros(count, 0)
+    else:
+        decide = (quick.decision(augmenter) if count == 1 else None) or augmenter.amounts
+        # A file's weights may be finite and still overflow on some image: that image is left as it is.
+        small = [shrink(to_floats(images[piece]), augmenter.config.working_size) for piece in _pieces(images)]
+        seen = _seen(augmenter, small[0] if len(small) == 1 else torch.cat(small), noise)
+        amounts = decide(seen, noise, strength).nan_to_num(0.0, 0.0, 0.0)
+    if p == 1:
+        return Drawn(noise, amounts, noise.new_ones(count, dtype=torch.bool))
+    chosen = torch.rand(count, device=noise.device) < p
+    return Drawn(noise, amounts * chosen[:, None], chosen)
 
 
 def augment(
-    augmenter: Augmenter, images: Float[Tensor, "b c h w"], drawn: Drawn, *, strength: float = 1.0
-) -> Float[Tensor, "b c h w"]:
-    """Do what was drawn; images to which nothing is done come back bit for bit."""
+    augmenter: Augmenter, images: Shaped[Tensor, "b c h w"], drawn: Drawn, *, strength: float = 1.0
+) -> Shaped[Tensor, "b c h w"]:
+    """Do what was drawn; images to which nothing is done come back bit for bit, and if it is all as the same tensor."""
+    pieces = _pieces(images)
+    if len(pieces) == 1:
+        floats = to_floats(images)
+        augmented = _augmented(augmenter, floats, drawn, strength)
+        return images if augmented is floats else from_floats(augmented, images)
+    result = torch.empty_like(images)
+    for piece in pieces:
+        result[piece] = augment(augmenter, images[piece], drawn.rows(piece), strength=strength)
+    return result
+
+
+def _pieces(images: Tensor) -> list[slice]:
+    """Cut a batch that one thread turns into floats into its images, where these are large.
+
+    Their floats and what is made of them stay in its cache: 32 images of 224×224 of uint8 take 0.7 of the time (1.41 ms
+    each against 2.03), but of 96×96 1.2 times as long.
+    """
+    alone = images.device.type == "cpu" and torch.get_num_threads() == 1
+    floats = images.dtype in (torch.float32, torch.float64)
+    if floats or not alone or len(images) < 2 or images[0].numel() <= fuse.LARGE:
+        return [slice(len(images))]
+    return [slice(i, i + 1) for i in range(len(images))]
+
+
+def _augmented(augmenter: Augmenter, images: Tensor, drawn: Drawn, strength: float) -> Tensor:
     residual = None
     if augmenter.config.residual_limit > 0 and strength > 0:
         residual = augmenter.residual(_seen(augmenter, images, drawn.noise), drawn.noise, strength).nan_to_num(0.0)

@@ -5,7 +5,7 @@ that stands on its head.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,8 @@ STRENGTHS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
 THRESHOLD = 0.75
 # Of fewer rightly classified images nothing is said of a class.
 LEAST_IMAGES = 5
+# Classes that a sentence names one by one.
+NAMED = 5
 DRAWS = 4
 BATCH = 128
 
@@ -55,6 +57,11 @@ class ClassAgreement:
         """Whether the agreement is below the threshold by more than chance explains."""
         return self.known and self.interval[1] < THRESHOLD
 
+    @property
+    def safe(self) -> bool:
+        """Whether the agreement is at the threshold or above by more than chance explains: of 12 images or more."""
+        return self.known and self.interval[0] >= THRESHOLD
+
     def __str__(self) -> str:
         low, high = self.interval
         return f"{self.name!r} {self.agreement:.0%} ({low:.0%} to {high:.0%})"
@@ -83,31 +90,41 @@ class LabelSafety:
         return sorted((c for c in self.classes[above] if c.unsafe), key=lambda c: c.agreement)
 
     @property
+    def untold(self) -> list[ClassAgreement]:
+        """List the classes that have too few images to tell: at the smallest strength neither safe nor unsafe."""
+        return [c for c in self.classes[min(self.classes)] if not c.safe and not c.unsafe]
+
+    @property
     def largest_safe(self) -> float | None:
-        """The largest measured strength up to which no class was found unsafe; None if there is none."""
+        """The largest measured strength up to which all classes are safe, by their intervals; None if there is none.
+
+        Of classes that have too few images to tell, it is enough that none is unsafe.
+        """
+        untold = {c.name for c in self.untold}
         safe = None
         for strength, classes in self.classes.items():
-            if any(c.unsafe for c in classes):
+            if len(untold) == len(classes) or any(c.unsafe if c.name in untold else not c.safe for c in classes):
                 break
             safe = strength
         return safe
 
-    def warning(self, strength: float) -> str | None:
-        """Name the classes that are unsafe at a strength, and say up to which none was found so; None if none is."""
+    @property
+    def proposal(self) -> str:
+        """Say up to which strength labels are safe, and of which classes there are too few images to tell."""
+        safe = self.largest_safe
+        said = f"labels are shown to be safe up to strength {safe:g}" if safe else "no strength is shown to be safe"
+        if not self.untold:
+            return said
+        return f"{said}; too few images to tell: {_listed([f'{c.name!r} ({c.images})' for c in self.untold])}"
+
+    def warning(self, strength: float, advice: str | None = None) -> str | None:
+        """Name the classes that are unsafe at a strength, and give advice, by default `proposal`; None if none is."""
         unsafe = self.unsafe(strength)
         if not unsafe:
             return None
-        worst = ", ".join(map(str, unsafe[:5]))
-        more = f" and {len(unsafe) - 5} more" if len(unsafe) > 5 else ""
-        safe = self.largest_safe
-        advice = (
-            f"no harm was found up to strength {safe:g}"
-            if safe
-            else f"harm was found at every strength measured, from {min(self.classes):g} on"
-        )
         return (
-            f"at strength {strength:g} the classifier no longer recognises augmented images of {worst}{more} "
-            f"(below {THRESHOLD:.0%}); {advice}"
+            f"at strength {strength:g} the classifier no longer recognises augmented images of "
+            f"{_listed(list(map(str, unsafe)))} (below {THRESHOLD:.0%}); {advice or self.proposal}"
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -115,6 +132,7 @@ class LabelSafety:
         return {
             "threshold": THRESHOLD,
             "largest_safe_strength": self.largest_safe,
+            "too_few_images_to_tell": [c.name for c in self.untold],
             "images": {c.name: c.images for c in next(iter(self.classes.values()))},
             "agreement": {
                 f"{strength:g}": {c.name: [_finite(x) for x in (c.agreement, *c.interval)] for c in classes}
@@ -123,7 +141,6 @@ class LabelSafety:
         }
 
 
-@torch.no_grad()
 def measure(
     augmenter: Augmenter,
     classifier: nn.Module,
@@ -154,35 +171,87 @@ def measure(
         raise ValueError(
             f"label safety needs images, strengths and draws, found {len(images)}, {len(strengths)} and {draws}"
         )
+    generator = torch.Generator().manual_seed(seed)
+
+    def augmented(batch: Tensor) -> Iterator[tuple[float, Tensor]]:
+        noises = [augmenter.draw_noise(len(batch), generator) for _ in range(draws)]
+        for strength in strengths:
+            for noise in noises:
+                yield strength, augmenter(batch, noise, strength)
+
+    return _measured(augmented, strengths, classifier, images, labels, classes, augmenter.like.device)
+
+
+def measure_plain(
+    change: Callable[[Float[Tensor, "c h w"]], Float[Tensor, "c h w"]],
+    classifier: nn.Module,
+    images: Float[Tensor, "b c h w"],
+    labels: Int64[Tensor, "b"],
+    classes: Sequence[str],
+    *,
+    strength: float = 1.0,
+    draws: int = DRAWS,
+) -> LabelSafety:
+    """Classify images as they are, and changed image by image by a policy that draws for itself, on the CPU.
+
+    Args:
+        change: what the policy does to one image.
+        classifier: maps images to logits; left in the mode that it is in.
+        images: that it was not trained on, values in [0, 1].
+        labels: class of each.
+        classes: name of each label.
+        strength: under which to list the result.
+        draws: of the policy, per image.
+    """
+
+    def changed(batch: Tensor) -> Iterator[tuple[float, Tensor]]:
+        for _ in range(draws):
+            yield strength, torch.stack([change(image) for image in batch])
+
+    return _measured(changed, [strength], classifier, images, labels, classes, torch.device("cpu"))
+
+
+@torch.no_grad()
+def _measured(
+    versions: Callable[[Tensor], Iterator[tuple[float, Tensor]]],
+    strengths: Sequence[float],
+    classifier: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    classes: Sequence[str],
+    device: torch.device,
+) -> LabelSafety:
+    """Count, for the images that are seen rightly, how many of their versions at each strength still are."""
     training = classifier.training
     classifier.eval()
-    device = next(augmenter.parameters()).device
-    generator = torch.Generator().manual_seed(seed)
-    # Per image and strength, how often of `draws` it is still seen rightly; only images that are to begin with.
-    kept: dict[float, list[Tensor]] = {
-        strength: [torch.zeros(0, dtype=torch.float64, device=device)] for strength in sorted(strengths)
-    }
-    labels_kept = [labels[:0].to(device)]
+    # Per strength, a batch at a time, the share of each image's versions; only of images that are seen rightly.
+    kept = {strength: [torch.zeros(0, dtype=torch.float64)] for strength in sorted(strengths)}
+    targets = [labels[:0].cpu()]
     for batch, target in zip(images.split(BATCH), labels.split(BATCH), strict=True):
         batch, target = batch.to(device), target.to(device)
         right = classifier(batch).argmax(dim=-1) == target
         batch, target = batch[right], target[right]
         if len(target) == 0:
             continue
-        labels_kept.append(target)
-        noises = [augmenter.draw_noise(len(batch), generator) for _ in range(draws)]
-        for strength, found in kept.items():
-            seen = [classifier(augmenter(batch, noise, strength)).argmax(dim=-1) == target for noise in noises]
-            found.append(torch.stack(seen).double().mean(0))
+        seen: dict[float, list[Tensor]] = {strength: [] for strength in kept}
+        for strength, version in versions(batch):
+            seen[strength].append(classifier(version).argmax(dim=-1) == target)
+        for strength, found in seen.items():
+            kept[strength].append(torch.stack(found).double().mean(0).cpu())
+        targets.append(target.cpu())
     classifier.train(training)
-    target = torch.cat(labels_kept).cpu()
-    by_strength = {strength: torch.cat(found).cpu() for strength, found in kept.items()}
+    target = torch.cat(targets)
+    by_strength = {strength: torch.cat(shares) for strength, shares in kept.items()}
     return LabelSafety(
         classes={
             strength: tuple(_summarise(name, found[target == label]) for label, name in enumerate(classes))
             for strength, found in by_strength.items()
         }
     )
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
 
 
 def _summarise(name: str, found: Tensor) -> ClassAgreement:

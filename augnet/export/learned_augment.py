@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import PIL.Image
 import torch
 from torch import Tensor
 from torchvision import tv_tensors
@@ -15,7 +16,7 @@ from augnet.augmenter import Augmenter, in_words, load
 from augnet.augmenter.policy import check_strength
 from augnet.export.drawn import Drawn, augment, draw
 from augnet.export.motion import Motion, move_boxes, move_mask, move_points
-from augnet.export.pixels import from_floats, to_floats
+from augnet.export.pixels import to_plain
 
 ANNOTATIONS = (tv_tensors.Mask, tv_tensors.BoundingBoxes, tv_tensors.KeyPoints)
 
@@ -86,7 +87,10 @@ class LearnedAugment(v2.Transform):
         return f"{type(self).__name__}({self.extra_repr()})"
 
     def extra_repr(self) -> str:
-        """Say what was learned: averaged over training images if the file says it, else as for a plain grey image."""
+        """Say what is done: averaged over training images if the file says it, else as for a plain grey image."""
+        settings = f"strength={self.strength:g}, p={self.p:g}"
+        if self.strength == 0 or self.p == 0:
+            return f"changes nothing; {settings}"
         words = self.about.get("words")
         if isinstance(words, list) and words:
             said = ", ".join(map(str, words))
@@ -95,7 +99,7 @@ class LearnedAugment(v2.Transform):
             said = in_words(self.augmenter.summary(grey))
         residual = self.augmenter.config.residual_limit
         painted = [f"painted change up to {residual:.2g} of full scale"] if residual > 0 else []
-        return f"{', '.join([said] * bool(said) + painted)}; strength={self.strength:g}, p={self.p:g}"
+        return f"{', '.join([said] * bool(said) + painted)}; {settings}"
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Draw once for a call: a row for every image, of the first among the inputs that are images.
@@ -109,7 +113,7 @@ class LearnedAugment(v2.Transform):
         if not pictures:
             found = ", ".join(sorted({type(x).__name__ for x in flat_inputs}))
             raise ValueError(f"there is no image to decide by, found only {found}; hand over the image with them")
-        pixels = images = to_floats(pictures[0])
+        images = to_plain(pictures[0])
         if isinstance(pictures[0], tv_tensors.Video):
             images = images[..., images.shape[-4] // 2, :, :, :] if images.numel() else images[..., 0:0, :, :, :]
         if images.numel() == 0:
@@ -117,7 +121,7 @@ class LearnedAugment(v2.Transform):
         leading, image = images.shape[:-3], images.shape[-3:]
         with torch.no_grad():
             drawn = draw(self.augmenter, images.reshape(-1, *image), strength=self.strength, p=self.p)
-        return {"drawn": drawn, "leading": tuple(leading), "picture": pictures[0], "pixels": pixels}
+        return {"drawn": drawn, "leading": tuple(leading)}
 
     @torch.no_grad()
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
@@ -132,7 +136,7 @@ class LearnedAugment(v2.Transform):
         drawn, leading = params["drawn"], params["leading"]
         if isinstance(inpt, ANNOTATIONS):
             return self._annotation(inpt, drawn, leading)
-        pixels = params["pixels"] if inpt is params["picture"] else to_floats(inpt)
+        pixels = to_plain(inpt)
         frames = pixels.shape[-4] if isinstance(inpt, tv_tensors.Video) else 1
         found = tuple(pixels.shape[: -4 if isinstance(inpt, tv_tensors.Video) else -3])
         if found != leading:
@@ -144,7 +148,9 @@ class LearnedAugment(v2.Transform):
         augmented = augment(self.augmenter, images, drawn.repeated(frames), strength=self.strength)
         if augmented is images:
             return inpt
-        result = from_floats(augmented.reshape(pixels.shape), inpt)
+        result = augmented.reshape(pixels.shape)
+        if isinstance(inpt, PIL.Image.Image):
+            return v2f.to_pil_image(result, inpt.mode)
         return tv_tensors.wrap(result, like=inpt) if isinstance(inpt, tv_tensors.TVTensor) else result
 
     def _annotation(self, inpt: tv_tensors.TVTensor, drawn: Drawn, leading: tuple[int, ...]) -> tv_tensors.TVTensor:

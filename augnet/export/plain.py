@@ -146,6 +146,8 @@ class PlainPolicy:
     def table(self) -> list[str]:
         """Say what is done and what is lost, a line per transform, the most used first, and what is not painted."""
         steps = sorted(self.steps + self.left_out, key=lambda step: step.use, reverse=True)
+        if steps[0].use == 0:
+            return ["It changes nothing."]
         head = f"{'loss':>6} {'by image':>9}   (1-Wasserstein distance from the U-Net's amounts, shares of the limit)"
         rows = [
             f"{step.loss:6.3f} {step.loss_by_image:9.3f}   {step.words}"

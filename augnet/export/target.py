@@ -2,7 +2,7 @@
 
 import keyword
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -25,10 +25,12 @@ class Exported(NamedTuple):
     Args:
         content: of the file.
         report: what a person should know of it, line by line.
+        change: what a plain policy does to an image (c, h, w) of floats in [0, 1], at random.
     """
 
     content: bytes
     report: tuple[str, ...] = ()
+    change: Callable[[Tensor], Tensor] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,8 +92,8 @@ class Safetensors(Target):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TorchProgram(Target):
-    """A program of `torch.export`, which runs without augnet.
+class Program(Target):
+    """A program that runs without augnet.
 
     Args:
         sampled: take images alone and draw noise inside.
@@ -99,14 +101,28 @@ class TorchProgram(Target):
 
     sampled: bool = False
 
-    ending: ClassVar[str] = ".pt2"
-    label: ClassVar[str] = "a torch.export program"
+    @abstractmethod
+    def write(self, augmenter: Augmenter, about: dict[str, Any]) -> bytes:
+        """Write the program's file."""
 
     def export(
         self, augmenter: Augmenter, about: dict[str, Any], images: Float[Tensor, "b c h w"] | None = None
     ) -> Exported:
-        content = programs.torch_program(augmenter, about, strength=self.strength, sampled=self.sampled)
-        return Exported(content, _inputs(augmenter, self.sampled))
+        inputs = programs.description(augmenter, {}, strength=self.strength, sampled=self.sampled)["inputs"]
+        side = programs.smallest_side(augmenter)
+        lines = (f"{name}: {what}" for name, what in inputs.items())
+        return Exported(self.write(augmenter, about), (*lines, f"images of any size from {side}×{side} pixels on"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TorchProgram(Program):
+    """A program of `torch.export`."""
+
+    ending: ClassVar[str] = ".pt2"
+    label: ClassVar[str] = "a torch.export program"
+
+    def write(self, augmenter: Augmenter, about: dict[str, Any]) -> bytes:
+        return programs.torch_program(augmenter, about, strength=self.strength, sampled=self.sampled)
 
     def usage(self, path: Path) -> str:
         arguments = "images" if self.sampled else "images, noise"
@@ -114,23 +130,14 @@ class TorchProgram(Target):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OnnxProgram(Target):
-    """An ONNX model, which onnxruntime runs without augnet or torch.
-
-    Args:
-        sampled: take images alone and draw noise inside.
-    """
-
-    sampled: bool = False
+class OnnxProgram(Program):
+    """An ONNX model, which onnxruntime runs without torch."""
 
     ending: ClassVar[str] = ".onnx"
     label: ClassVar[str] = "an ONNX model"
 
-    def export(
-        self, augmenter: Augmenter, about: dict[str, Any], images: Float[Tensor, "b c h w"] | None = None
-    ) -> Exported:
-        content = programs.onnx_program(augmenter, about, strength=self.strength, sampled=self.sampled)
-        return Exported(content, _inputs(augmenter, self.sampled))
+    def write(self, augmenter: Augmenter, about: dict[str, Any]) -> bytes:
+        return programs.onnx_program(augmenter, about, strength=self.strength, sampled=self.sampled)
 
     def usage(self, path: Path) -> str:
         noise = "" if self.sampled else ', "noise": noise'
@@ -139,20 +146,34 @@ class OnnxProgram(Target):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TorchvisionCode(Target):
-    """A plain policy as Python code, which needs torchvision alone."""
+class Plain(Target):
+    """A plain policy: probabilities and ranges that do not depend on the image."""
 
-    ending: ClassVar[str] = ".py"
-    label: ClassVar[str] = "plain torchvision code"
     fitted: ClassVar[bool] = True
+
+    @abstractmethod
+    def write(self, plain: PlainPolicy) -> Exported:
+        """Write the policy's file."""
 
     def export(
         self, augmenter: Augmenter, about: dict[str, Any], images: Float[Tensor, "b c h w"] | None = None
     ) -> Exported:
-        plain = _fit(augmenter, images, self.strength)
+        if images is None:
+            raise ValueError("a plain policy is fitted to images, and none were given")
+        return self.write(PlainPolicy.fit(augmenter, images, strength=self.strength))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TorchvisionCode(Plain):
+    """A plain policy as Python code, which needs torchvision alone."""
+
+    ending: ClassVar[str] = ".py"
+    label: ClassVar[str] = "plain torchvision code"
+
+    def write(self, plain: PlainPolicy) -> Exported:
         learned = f"Learned by augnet, here without what depends on the image (mean loss {plain.loss:.3f})."
         near = _apart(plain, torchvision_code.NEAR)
-        return Exported(plain.code([learned, *near]).encode(), (*plain.table(), *near))
+        return Exported(plain.code([learned, *near]).encode(), (*plain.table(), *near), plain.transform())
 
     def usage(self, path: Path) -> str:
         if path.stem.isidentifier() and not keyword.iskeyword(path.stem):
@@ -161,16 +182,13 @@ class TorchvisionCode(Target):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AlbumentationsJSON(Target):
+class AlbumentationsJSON(Plain):
     """A plain policy as an albumentations pipeline, for images of the size that it was learned on."""
 
     ending: ClassVar[str] = ".json"
     label: ClassVar[str] = "an albumentations pipeline"
-    fitted: ClassVar[bool] = True
 
-    def export(
-        self, augmenter: Augmenter, about: dict[str, Any], images: Float[Tensor, "b c h w"] | None = None
-    ) -> Exported:
+    def write(self, plain: PlainPolicy) -> Exported:
         try:
             # Here, since importing albumentations takes a second.
             from augnet.export import albumentations_json
@@ -178,13 +196,13 @@ class AlbumentationsJSON(Target):
             if error.name != "albumentations":
                 raise
             raise ValueError("a pipeline needs albumentations; run: pip install 'albumentations>=2.0.8,<3'") from error
-        plain = _fit(augmenter, images, self.strength)
         without = [
             f"Left out, having no counterpart: {step.words}, use {step.use:.2f}."
             for step in albumentations_json.without_counterpart(plain)
         ]
         notes = (*_apart(plain, albumentations_json.NEAR), *without)
-        return Exported(albumentations_json.to_json(plain).encode(), (*plain.table(), *notes))
+        content = albumentations_json.to_json(plain).encode()
+        return Exported(content, (*plain.table(), *notes), albumentations_json.on_tensors(plain))
 
     def usage(self, path: Path) -> str:
         return f"pipeline = albumentations.load({str(path)!r}); augmented = pipeline(image=image)['image']"
@@ -210,18 +228,6 @@ def target_for(path: Path | str, **settings: Any) -> Target:
     if surplus := sorted(set(settings) - {field.name for field in fields(member)}):
         raise ValueError(f"{member.label} ({ending}) has no setting {', '.join(surplus)}; leave it out")
     return member(**settings)
-
-
-def _inputs(augmenter: Augmenter, sampled: bool) -> tuple[str, ...]:
-    inputs = programs.description(augmenter, {}, strength=1, sampled=sampled)["inputs"]
-    side = programs.smallest_side(augmenter)
-    return (*(f"{name}: {what}" for name, what in inputs.items()), f"images of any size from {side}×{side} pixels on")
-
-
-def _fit(augmenter: Augmenter, images: Tensor | None, strength: float) -> PlainPolicy:
-    if images is None:
-        raise ValueError("a plain policy is fitted to images, and none were given")
-    return PlainPolicy.fit(augmenter, images, strength=strength)
 
 
 def _apart(plain: PlainPolicy, near: Mapping[type, str]) -> list[str]:

@@ -87,7 +87,7 @@ def code(policy: "PlainPolicy", heading: Sequence[str] = ()) -> str:
     comments = [
         *heading,
         "Images of any kind in, float images in [0, 1] out. Put v2.Normalize behind it.",
-        *(f"Left out, with hardly any use: {step.words}." for step in policy.left_out),
+        *(f"Left out, with hardly any use: {step.words}." for step in policy.left_out if step.use),
         *(f"Left out, having no counterpart: {step.words}, use {step.use:.2f}." for step in without),
         *policy.unpainted,
     ]

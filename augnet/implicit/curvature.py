@@ -1,8 +1,9 @@
-"""Products with the curvature of a training loss, and diagonals to precondition them.
+"""Products with the curvature of a training loss.
 
-Everything the solvers know of a network is made here: a function from vector to vector. Three classes make one,
-each from something else: `HessianProducts` from a gradient that kept its graph, `GaussNewtonProducts` from a network's
-outputs, `DifferenceProducts` from a loss that can be computed again (for networks without second derivatives).
+Everything the solvers know of a network is made here: a function from vector to vector. Four classes make one,
+each from something else: `HessianProducts` from a gradient that kept its graph, `HessianProductsInParts` from a loss
+too large for that, `GaussNewtonProducts` from a network's outputs, `DifferenceProducts` from a loss that can be
+computed again (for networks without second derivatives).
 
 Symbols: w weights (p numbers in all), λ hyperparameters, L training loss, g = ∂L/∂w, H = ∂²L/∂w²,
 J = ∂outputs/∂w, v a vector like w.
@@ -15,7 +16,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd import grad
-from torch.optim import Optimizer
 
 Operator = Callable[[Tensor], Tensor]
 
@@ -44,6 +44,20 @@ def unflatten(vector: Float[Tensor, "p"], like: Sequence[Tensor]) -> list[Tensor
 def zeros_for_unused(gradients: Iterable[Tensor | None], like: Sequence[Tensor]) -> list[Tensor]:
     """Put zeros where autograd answered None, which it does for tensors that a loss does not use."""
     return [torch.zeros_like(t) if g is None else g for g, t in zip(gradients, like, strict=True)]
+
+
+def gradient_of_sum(losses: Iterable[Tensor], inputs: Sequence[Tensor]) -> list[Tensor | None]:
+    """Differentiate the sum of losses, one after the other: of an iterator, one graph is in memory at a time."""
+    return _sums(grad(loss, inputs, allow_unused=True) for loss in losses)
+
+
+def _sums(terms: Iterable[Sequence[Tensor | None]]) -> list[Tensor | None]:
+    """Add lists entry by entry; None counts as zero."""
+    total: list[Tensor | None] = []
+    for term in terms:
+        pairs = zip(total or [None] * len(term), term, strict=True)
+        total = [b if a is None else a if b is None else a + b for a, b in pairs]
+    return total
 
 
 class CurvatureProducts(ABC):
@@ -111,6 +125,33 @@ class HessianProducts(CurvatureProducts):
         return list(grad(parts, inputs, grad_outputs=directions, retain_graph=True, allow_unused=True))
 
 
+class HessianProductsInParts(CurvatureProducts):
+    """Products with the Hessian of a sum, part by part: memory is that of one part, and each product costs the passes
+    of its gradient again.
+
+    Args:
+        parts: each computes a part of the training loss anew; the same images and the same noise every time.
+        weights, hyperparameters, joint: as in `CurvatureProducts`.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[Callable[[], Tensor]],
+        weights: Sequence[Tensor],
+        hyperparameters: Sequence[Tensor] = (),
+        joint: int | None = None,
+    ) -> None:
+        super().__init__(weights, hyperparameters, joint)
+        self.parts = list(parts)
+
+    def _derivative(self, vector: Tensor, inputs: list[Tensor]) -> list[Tensor | None]:
+        return _sums(self._derivative_of(part(), vector, inputs) for part in self.parts)
+
+    def _derivative_of(self, loss: Tensor, vector: Tensor, inputs: list[Tensor]) -> list[Tensor | None]:
+        g = zeros_for_unused(grad(loss, self.weights, create_graph=True, allow_unused=True), self.weights)
+        return HessianProducts(g, self.weights)._derivative(vector, inputs)
+
+
 class GaussNewtonProducts:
     """Products JᵀH_out J v, with H_out the Hessian of the loss in the network's outputs.
 
@@ -162,7 +203,8 @@ class DifferenceProducts(CurvatureProducts):
     (`recipes/benchmarks/difference_step.py`).
 
     Args:
-        loss: computes the training loss anew at the current weights; the same batch and the same noise every time.
+        loss: computes the training loss anew at the current weights; the same batch and the same noise every time. Or
+            several of them, whose sum is the training loss: memory is then that of one.
         weights: leaves, moved in place.
         hyperparameters, joint: as in `CurvatureProducts`.
         epsilon: length of the move, relative to |w| (or to 1 if that is more). By default the cube root of the machine
@@ -172,7 +214,7 @@ class DifferenceProducts(CurvatureProducts):
 
     def __init__(
         self,
-        loss: Callable[[], Tensor],
+        loss: Callable[[], Tensor] | Sequence[Callable[[], Tensor]],
         weights: Sequence[Tensor],
         hyperparameters: Sequence[Tensor] = (),
         joint: int | None = None,
@@ -180,7 +222,7 @@ class DifferenceProducts(CurvatureProducts):
         here: Sequence[Tensor | None] | None = None,
     ) -> None:
         super().__init__(weights, hyperparameters, joint)
-        self.loss = loss
+        self.parts = [loss] if callable(loss) else list(loss)
         w = flatten(self.weights).detach()
         relative = torch.finfo(w.dtype).eps ** (1 / 3) if epsilon is None else epsilon
         self.epsilon = relative * w.norm().clamp_min(1.0)
@@ -213,7 +255,7 @@ class DifferenceProducts(CurvatureProducts):
         with torch.no_grad():
             for weight, value, move in zip(self.weights, kept, moves, strict=True):
                 weight.copy_(value + sign * move)
-        return list(grad(self.loss(), inputs, allow_unused=True))
+        return gradient_of_sum((part() for part in self.parts), inputs)
 
 
 # Relative distance up to which two second derivatives are the same; a part left out is a distance of order one.
@@ -265,53 +307,3 @@ def largest_eigenvalue(operator: Operator, start: Float[Tensor, "p"], products: 
         estimate = float(size)
         top = image / size.clamp_min(torch.finfo(start.dtype).tiny)
     return estimate, top
-
-
-def jacobi_diagonal(
-    hessian: Operator, like: Float[Tensor, "p"], probes: int = 100, generator: torch.Generator | None = None
-) -> Float[Tensor, "p"]:
-    """Estimate the diagonal of H as the mean of z ⊙ Hz over random signs z (Hutchinson).
-
-    Ten probes are worse than no preconditioner, a hundred as good as the true diagonal (digits, 640 weights:
-    recipes/benchmarks/solver_error.py), so it pays where H stays the same for many solves.
-
-    Args:
-        hessian: products with H.
-        like: any vector of the size, number type and device of the weights.
-        probes: products spent.
-        generator: source of the signs; on the device of `like`.
-
-    Returns:
-        A positive diagonal: absolute values, none below a hundredth of their mean, as a preconditioner must be.
-    """
-    total = torch.zeros_like(like)
-    for _ in range(probes):
-        z = torch.randint(0, 2, like.shape, generator=generator, device=like.device).to(like.dtype) * 2 - 1
-        total += z * hessian(z)
-    size = (total / probes).abs()
-    floor = (size.mean() / 100).clamp_min(torch.finfo(like.dtype).tiny)
-    return size.clamp_min(floor)
-
-
-def optimiser_diagonal(optimizer: Optimizer, weights: Sequence[Tensor]) -> Float[Tensor, "p"]:
-    """Read the root of the second moment that Adam, AdamW or RMSprop keeps, plus its ε (as SAMA, Choe et al. 2023).
-
-    The inner optimiser divides its steps by this diagonal, so it is the curvature that the weights really feel.
-
-    Raises:
-        ValueError: if the optimiser keeps no second moment, or has not made a step yet.
-    """
-    settings = {id(weight): group for group in optimizer.param_groups for weight in group["params"]}
-    pieces = []
-    for number, weight in enumerate(weights):
-        state, group = optimizer.state.get(weight, {}), settings.get(id(weight))
-        moment = state.get("exp_avg_sq", state.get("square_avg"))
-        if group is None or moment is None:
-            raise ValueError(
-                f"{type(optimizer).__name__} holds no second moment for weight {number}; take Adam, AdamW or RMSprop "
-                "and make a step first, or precondition with jacobi_diagonal or not at all"
-            )
-        if "betas" in group:
-            moment = moment / (1 - group["betas"][1] ** float(state["step"]))
-        pieces.append(moment.sqrt() + group["eps"])
-    return flatten(pieces)

@@ -21,8 +21,10 @@ from augnet.implicit.curvature import (
     DifferenceProducts,
     GaussNewtonProducts,
     HessianProducts,
+    HessianProductsInParts,
     Operator,
     flatten,
+    gradient_of_sum,
     unflatten,
     zeros_for_unused,
 )
@@ -37,16 +39,18 @@ class Hypergradient(NamedTuple):
         solution: p and how it was found; the next call's `start`.
         train_gradient: dL_train/dw, one tensor per weight, without a graph.
         val_gradient: dL_val/dw, one tensor per weight, without a graph.
+        product: p, flat, as it stands in the hypergradient: projected, if that was asked for.
     """
 
     gradients: list[Tensor]
     solution: Solution
     train_gradient: list[Tensor]
     val_gradient: list[Tensor]
+    product: Tensor
 
 
 def hypergradient(
-    train_loss: Tensor,
+    train_loss: Tensor | Sequence[Callable[[], Tensor]],
     val_loss: Tensor | None,
     weights: Sequence[Tensor],
     hyperparameters: Sequence[Tensor],
@@ -74,7 +78,9 @@ def hypergradient(
     loss the answer lacks the response along g. Only a g of the size of rounding counts as 0.
 
     Args:
-        train_loss: a function of `weights` and `hyperparameters`, its graph kept.
+        train_loss: a function of `weights` and `hyperparameters`, its graph kept. Or parts that add up to it, each a
+            function that computes its part anew, with the same noise every time: memory is then that of one part, and
+            every product computes the training gradient again.
         val_loss: a function of `weights`, perhaps of `hyperparameters` too; None if `val_gradient` says it all.
         weights: what the inner problem trains.
         hyperparameters: tensors that require gradients.
@@ -92,10 +98,15 @@ def hypergradient(
 
     Raises:
         ValueError: if neither loss depends on any hyperparameter, if there is neither `val_loss` nor `val_gradient`,
-            or if Gauss–Newton curvature is asked for without `outputs`.
+            or if Gauss–Newton curvature is asked for without `outputs`, or in parts.
     """
     weights, hyperparameters = list(weights), list(hyperparameters)
     val_gradient, direct = _validation(val_loss, val_gradient, weights, hyperparameters)
+    if not isinstance(train_loss, Tensor):
+        _refuse_gauss_newton(inverse, "which needs the graph of the whole training loss")
+        g = zeros_for_unused(gradient_of_sum((part() for part in train_loss), weights), weights)
+        in_parts = HessianProductsInParts(train_loss, weights, hyperparameters, inverse.planned(start))
+        return _solve(in_parts, in_parts, g, val_gradient, direct, inverse, start, diagonal, project, average)
     g = zeros_for_unused(grad(train_loss, weights, create_graph=True, allow_unused=True), weights)
     if inverse.curvature == "gauss_newton":
         if outputs is None:
@@ -111,7 +122,7 @@ def hypergradient(
 
 
 def hypergradient_by_differences(
-    train_loss: Callable[[], Tensor],
+    train_loss: Callable[[], Tensor] | Sequence[Callable[[], Tensor]],
     val_loss: Tensor | None,
     weights: Sequence[Tensor],
     hyperparameters: Sequence[Tensor],
@@ -128,26 +139,31 @@ def hypergradient_by_differences(
     """Do as `hypergradient` for a network without second derivatives: differences stand for double backward passes.
 
     Args:
-        train_loss: computes the training loss anew at the current weights; same batch, same noise, every time.
+        train_loss: computes the training loss anew at the current weights; same batch, same noise, every time. Or
+            several functions that add up to it: memory is then that of one.
         epsilon: length of the move in weight space, relative to |w|; see `DifferenceProducts`.
         central: take central differences, two passes each; otherwise forward ones, one pass each.
 
     The other arguments and the errors are those of `hypergradient`; Gauss–Newton curvature is a ValueError.
     """
     weights, hyperparameters = list(weights), list(hyperparameters)
-    if inverse.curvature == "gauss_newton":
-        raise ValueError(
-            f"{type(inverse).__name__} is set to Gauss–Newton curvature, which needs a double backward pass; "
-            "set its curvature to 'hessian'"
-        )
+    _refuse_gauss_newton(inverse, "which needs a double backward pass")
+    parts = [train_loss] if callable(train_loss) else list(train_loss)
     # The validation gradient first: the differences move the weights under its graph.
     val_gradient, direct = _validation(val_loss, val_gradient, weights, hyperparameters)
-    here = grad(train_loss(), [*weights, *hyperparameters], allow_unused=True)
+    here = gradient_of_sum((part() for part in parts), [*weights, *hyperparameters])
     g = zeros_for_unused(here[: len(weights)], weights)
     products = DifferenceProducts(
-        train_loss, weights, hyperparameters, inverse.planned(start), epsilon, None if central else here
+        parts, weights, hyperparameters, inverse.planned(start), epsilon, None if central else here
     )
     return _solve(products, products, g, val_gradient, direct, inverse, start, diagonal, project, average)
+
+
+def _refuse_gauss_newton(inverse: InverseHessian, reason: str) -> None:
+    if inverse.curvature == "gauss_newton":
+        raise ValueError(
+            f"{type(inverse).__name__} is set to Gauss–Newton curvature, {reason}; set its curvature to 'hessian'"
+        )
 
 
 def _validation(
@@ -208,7 +224,7 @@ def _solve(
         (torch.zeros_like(tensor) if ours is None else ours) - (torch.zeros_like(tensor) if theirs is None else theirs)
         for tensor, ours, theirs in zip(products.hyperparameters, direct, mixed, strict=True)
     ]
-    return Hypergradient(gradients, solution, unflatten(gradient, g), unflatten(b, g))
+    return Hypergradient(gradients, solution, unflatten(gradient, g), unflatten(b, g), p)
 
 
 def _complement(gradient: Tensor, least: float) -> Operator:

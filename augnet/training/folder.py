@@ -45,7 +45,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = Run(path).path
-        self.tensorboard = _tensorboard(self.path) if Run(path).recipe.tensorboard else None
+        self.tensorboard: Any = None
 
     @classmethod
     def make(cls, path: Path, recipe: Recipe, trainer: "IFTTrainer") -> "RunFolder":
@@ -61,6 +61,7 @@ class RunFolder:
         try:
             checkpoint.write_bytes(_lasting(recipe).as_yaml().encode(), path / "recipe.yaml")
             folder = cls(path)
+            folder.tensorboard = _tensorboard(path) if recipe.tensorboard else None
             folder._begin_record(trainer)
         except BaseException:
             shutil.rmtree(path)
@@ -107,6 +108,7 @@ class RunFolder:
             "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
             "device": str(trainer.device),
             "threads": torch.get_num_threads(),
+            "processes": trainer.processes.count,
         }
 
     def recipe(self, given: Recipe | None) -> Recipe:
@@ -158,12 +160,15 @@ class RunFolder:
                 "your own? hand that over as classifier="
             ) from error
         record, now = Run(self.path).record, self._circumstances(trainer)
-        changed = [name for name, value in now.items() if record.get(name) != value]
+        changed = [name for name, value in now.items() if record.get(name, value) != value]
         if changed:
             trainer.notes.append(f"not bit for bit the same run: {', '.join(changed)} changed since it was begun")
-        if self.tensorboard is not None:
-            self.tensorboard = _tensorboard(self.path, trainer.step + 1)
-        self._cut(trainer.step)
+
+    def reopen(self, step: int) -> None:
+        """Go on writing behind `step`: drop what was written after its checkpoint."""
+        if Run(self.path).recipe.tensorboard:
+            self.tensorboard = _tensorboard(self.path, step + 1)
+        self._cut(step)
 
     def save(self, trainer: "IFTTrainer") -> None:
         """Write the augmenter, the classifier and a checkpoint as they are.

@@ -5,19 +5,32 @@ Symbols: w classifier weights, x̃ = f_λ(x, ε) augmented images, x̂ the same 
 
 import contextlib
 import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from augnet.augmenter import Augmenter, Policy
 from augnet.classifier import running_statistics_kept
-from augnet.implicit import Solution, hypergradient, hypergradient_by_differences, optimiser_diagonal
+from augnet.implicit import (
+    DifferenceProducts,
+    HessianProducts,
+    Hypergradient,
+    Solution,
+    flatten,
+    gradient_of_sum,
+    hypergradient,
+    hypergradient_by_differences,
+    optimiser_diagonal,
+    zeros_for_unused,
+)
 from augnet.recipe import Recipe
 from augnet.training.evaluation import NoiseMeter
-from augnet.training.inner import InnerLevel, channels_last
+from augnet.training.inner import InnerLevel, at_least_float32, channels_last
 from augnet.training.optimisers import cosine, outer_optimiser
+from augnet.training.parts import Part
 from augnet.training.second_derivative import why_not_twice
 from augnet.training.teacher import Teacher
 from augnet.training.validation import ValidationLoss
@@ -64,52 +77,34 @@ class OuterLevel:
         self.noise = NoiseMeter()
         self.notes: list[str] = []
         self.by_differences = self._no_double_backward(sample)
+        self.has_choices = any(transform.choice for transform in augmenter.transforms)
 
     def step(self, number: int, batch: Batch, val_batch: Batch, dropout_seed: int) -> TrainingGradient:
         """Update the augmenter, at classifier update `number` (from 0); leave the classifier as it is.
 
         The graph is cut at the augmented images x̂, so nothing of the augmenter is differentiated twice. Each image
-        also gets a weight of 1: the hypergradient by it is the image's influence on the validation loss, which
-        teaches the probabilities of choices by their log-probability (Williams 1992).
+        also gets a weight of 1: the hypergradient by it is the image's influence on the validation loss. With one of
+        its choices turned it has another influence, and the difference teaches the choice's probability.
 
         The validation batch passes in training mode, as the training batch does: with statistics of its own, since the
         running ones lag behind.
         """
         images, labels = batch
-        classifier, weights = self.inner.classifier, self.inner.weights
-        augmented, policy = self.augmenter.augment(images)
-        cut = channels_last(augmented.detach()).requires_grad_()
-        influence = torch.ones(len(images), device=images.device, requires_grad=True)
-        classifier.train()
-        with running_statistics_kept(classifier):
-            val_logits = classifier(channels_last(val_batch[0])).float()
-        val_loss, val_value = self.validation_loss(val_logits, val_batch[1])
+        parts = self.inner.parts(len(images))
+        noise = self.draw_noise(len(images))
 
-        settings: dict[str, Any] = {"start": self.solution, "project": self.config.project}
-        # Before its first step the optimiser holds no moments.
-        if self.config.precondition == "optimiser" and self.inner.optimiser.state:
-            settings["diagonal"] = optimiser_diagonal(self.inner.optimiser, weights)
-        first: list[Tensor] = []
+        def augment() -> Iterator[tuple[Tensor, Policy | None]]:
+            for part in parts:
+                yield self.augmenter.augment(part.of(images), part.of(noise))
 
-        def training_loss() -> Tensor:
-            # The same dropout in every pass: a difference must be of the weights alone.
-            torch.manual_seed(dropout_seed)
-            # Only the first pass is the inner step's own, and moves running statistics.
-            with running_statistics_kept(classifier) if first else contextlib.nullcontext():
-                outputs = classifier(cut)
-            loss = (influence * self.inner.losses(outputs, labels)).mean()
-            first.extend([] if first else [loss.detach(), outputs])
-            return loss
-
-        if self.by_differences:
-            found = hypergradient_by_differences(
-                training_loss, val_loss, weights, [cut, influence], self.solver,
-                epsilon=self.config.difference_step, central=False, **settings,
-            )  # fmt: skip
-        else:
-            loss = training_loss()
-            found = hypergradient(loss, val_loss, weights, [cut, influence], self.solver, outputs=first[1], **settings)
-        value = first[0].item()
+        # Of several parts no graph is kept: they are augmented again once it is known where they should go.
+        with torch.set_grad_enabled(len(parts) == 1):
+            first = list(augment())
+        cut = channels_last(torch.cat([result.detach() for result, _ in first])).requires_grad_()
+        influence = torch.ones(len(images), dtype=cut.dtype, device=cut.device, requires_grad=True)
+        self.inner.classifier.train()
+        val_gradient, val_value = self._validation_gradient(*val_batch)
+        found, value = self._hypergradient(parts, cut, influence, labels, val_gradient, dropout_seed)
         if not (math.isfinite(value) and math.isfinite(val_value)):
             return TrainingGradient(found.train_gradient, math.nan, val_value)
         # A solution that is not finite must not be the start of the next.
@@ -117,33 +112,148 @@ class OuterLevel:
         self.solution = found.solution if bool(found.solution.next.isfinite().all()) else None
         by_images, by_influence = found.gradients
         if self.teacher is not None:
-            cost_by_images, cost = self.teacher.disagreement(channels_last(images), cut)
+            costs = [self.teacher.disagreement(channels_last(part.of(images)), part.of(cut)) for part in parts]
             weight = self.config.label_safety / len(images)
-            by_images = by_images + weight * cost_by_images
-            by_influence = by_influence + weight * cost
-        self._descend(number, augmented, policy, by_images, by_influence)
+            by_images = by_images + weight * torch.cat([slope for slope, _ in costs])
+            by_influence = by_influence + weight * torch.cat([cost for _, cost in costs])
+        self.optimiser.zero_grad()
+        for part, (result, policy) in zip(parts, first if len(parts) == 1 else augment(), strict=True):
+            by_choice = None
+            if policy is not None and self.has_choices:
+                turned, sign = self.augmenter.turned(part.of(images), part.of(noise), policy)
+                other = self._influence(part, channels_last(turned), labels, found.product, dropout_seed)
+                if self.teacher is not None:
+                    _, cost = self.teacher.disagreement(channels_last(part.of(images)), channels_last(turned))
+                    other = other + self.config.label_safety / len(images) * cost
+                by_choice = sign * (part.of(by_influence) - other)[:, None]
+            self._walk_back(part, result, policy, part.of(by_images), by_choice)
+        self._descend(number)
         return TrainingGradient(found.train_gradient, value, val_value)
 
-    def _descend(
+    def draw_noise(self, count: int) -> Float[Tensor, "b n"]:
+        """Draw noise for the whole batch, and return that of the `count` images that this process has of it."""
+        processes = self.inner.processes
+        return processes.share(self.augmenter.draw_noise(count * processes.count))
+
+    def _validation_gradient(
+        self, images: Float[Tensor, "b c h w"], labels: Int64[Tensor, "b"]
+    ) -> tuple[list[Tensor], float]:
+        """Return the gradient of this process's validation loss by the weights, and the loss of the whole batch."""
+        inner, parts = self.inner, self.inner.parts(len(images))
+
+        def logits(part: Part) -> Tensor:
+            with part.drawn(inner.device):
+                return at_least_float32(inner.classifier(channels_last(part.of(images))))
+
+        with running_statistics_kept(inner.classifier):
+            # Of several parts no graph is kept: the temperature is that of the whole batch, so they pass twice.
+            with torch.set_grad_enabled(len(parts) == 1):
+                found = [logits(part) for part in parts]
+            gathered = inner.processes.gathered
+            value = self.validation_loss.fit(gathered(torch.cat(found).detach()), gathered(labels))
+            again = found if len(parts) == 1 else map(logits, parts)
+            losses = (
+                part.share * self.validation_loss(each, part.of(labels))
+                for part, each in zip(parts, again, strict=True)
+            )
+            return zeros_for_unused(gradient_of_sum(losses, inner.weights), inner.weights), value
+
+    def _hypergradient(
         self,
-        number: int,
+        parts: list[Part],
+        cut: Float[Tensor, "b c h w"],
+        influence: Float[Tensor, "b"],
+        labels: Int64[Tensor, "b"],
+        val_gradient: list[Tensor],
+        dropout_seed: int,
+    ) -> tuple[Hypergradient, float]:
+        """Return the hypergradient by this process's images and their influence, and the loss of the whole batch."""
+        classifier, weights = self.inner.classifier, self.inner.weights
+        settings: dict[str, Any] = {
+            "start": self.solution, "project": self.config.project, "val_gradient": val_gradient,
+            "average": self.inner.processes.average,
+        }  # fmt: skip
+        # Before its first step the optimiser holds no moments.
+        if self.config.precondition == "optimiser" and self.inner.optimiser.state:
+            settings["diagonal"] = optimiser_diagonal(self.inner.optimiser, weights)
+        values: dict[Part, Tensor] = {}
+
+        def forward(part: Part) -> tuple[Tensor, Tensor]:
+            # The same dropout in every pass: a difference must be of the weights alone.
+            torch.manual_seed(dropout_seed)
+            # Only the first pass is the inner step's own, and moves running statistics.
+            statistics = running_statistics_kept(classifier) if part in values else contextlib.nullcontext()
+            with statistics, part.drawn(self.inner.device):
+                outputs = classifier(part.of(cut))
+            loss = part.share * (part.of(influence) * self.inner.losses(outputs, part.of(labels))).mean()
+            values.setdefault(part, loss.detach())
+            return loss, outputs
+
+        passes = [lambda part=part: forward(part)[0] for part in parts]
+        if self.by_differences:
+            found = hypergradient_by_differences(
+                passes, None, weights, [cut, influence], self.solver,
+                epsilon=self.config.difference_step, central=False, **settings,
+            )  # fmt: skip
+        elif len(parts) > 1:
+            found = hypergradient(passes, None, weights, [cut, influence], self.solver, **settings)
+        else:
+            loss, outputs = forward(parts[0])
+            found = hypergradient(loss, None, weights, [cut, influence], self.solver, outputs=outputs, **settings)
+        return found, self.inner.whole_loss(list(values.values()))
+
+    def _influence(
+        self, part: Part, images: Float[Tensor, "b c h w"], labels: Int64[Tensor, "b"], product: Tensor, seed: int
+    ) -> Float[Tensor, "b"]:
+        """Return the influence that a part of the images would have if they looked like this."""
+        classifier, weights = self.inner.classifier, self.inner.weights
+        influence = torch.ones(len(images), dtype=images.dtype, device=images.device, requires_grad=True)
+
+        def loss() -> Tensor:
+            torch.manual_seed(seed)
+            with running_statistics_kept(classifier), part.drawn(self.inner.device):
+                losses = self.inner.losses(classifier(images), part.of(labels))
+            return (influence * losses).sum() / len(labels)
+
+        products: DifferenceProducts | HessianProducts
+        if self.by_differences:
+            # The same forward difference as that of the other influence, so that both miss the same. No pass goes back.
+            here = [*(None for _ in weights), *torch.autograd.grad(loss(), [influence])]
+            products = DifferenceProducts(loss, weights, [influence], epsilon=self.config.difference_step, here=here)
+        else:
+            g = torch.autograd.grad(loss(), weights, create_graph=True, allow_unused=True)
+            products = HessianProducts(zeros_for_unused(g, weights), weights, [influence])
+        (slope,) = products.mixed(product)
+        return torch.zeros_like(influence) if slope is None else -slope
+
+    def _walk_back(
+        self,
+        part: Part,
         augmented: Float[Tensor, "b c h w"],
         policy: Policy | None,
         by_images: Float[Tensor, "b c h w"],
-        by_influence: Float[Tensor, "b"],
+        by_choice: Float[Tensor, "b k"] | None,
     ) -> None:
+        """Add what a part of the images has in the hypergradient to the gradients of the augmenter's weights."""
         roots, slopes = [augmented], [by_images]
         if policy is not None:
-            # The mean is a baseline: it takes most of the variance away, for a bias of one in so many images.
-            roots += [policy.log_probability, self._cost(policy)]
-            slopes += [by_influence - by_influence.mean(), torch.ones((), device=augmented.device)]
-        self.optimiser.zero_grad()
+            roots.append(self._cost(policy))
+            slopes.append(torch.full((), part.share, dtype=augmented.dtype, device=augmented.device))
+        if policy is not None and by_choice is not None:
+            roots.append(policy.probability)
+            slopes.append(by_choice)
         live = [(r, s) for r, s in zip(roots, slopes, strict=True) if r.requires_grad]
         torch.autograd.backward([root for root, _ in live], [slope for _, slope in live])
-        gradient = torch.cat([w.grad.flatten() for w in self.augmenter.parameters() if w.grad is not None])
+
+    def _descend(self, number: int) -> None:
+        reached = [weight for weight in self.augmenter.parameters() if weight.grad is not None]
+        gradients = self.inner.processes.averages([weight.grad for weight in reached if weight.grad is not None])
+        gradient = flatten(gradients)
         if not bool(gradient.isfinite().all()):
             self.skipped += 1
             return
+        for weight, mean in zip(reached, gradients, strict=True):
+            weight.grad = mean
         warmup, steps = self.schedule.warmup, self.schedule.inner_steps
         for group in self.optimiser.param_groups:
             group["lr"] = self.config.learning_rate * cosine(number - warmup, steps - warmup, 0.0)

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from augnet.training.inner import at_least_float32
+
 # Over about 100 steps.
 MEMORY = 0.99
 
@@ -39,8 +41,8 @@ class Teacher:
         """
         augmented = augmented.detach().requires_grad_()
         with torch.no_grad():
-            before = self.model(images).float().log_softmax(dim=-1)
-        after = self.model(augmented).float().log_softmax(dim=-1)
+            before = at_least_float32(self.model(images)).log_softmax(dim=-1)
+        after = at_least_float32(self.model(augmented)).log_softmax(dim=-1)
         cost = F.kl_div(after, before, reduction="none", log_target=True).sum(dim=-1)
         (slope,) = torch.autograd.grad(cost.sum(), augmented)
         return slope, cost.detach()

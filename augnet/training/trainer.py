@@ -19,10 +19,10 @@ from augnet.classifier import Classifier, make_twice_differentiable
 from augnet.data import DataSource, batches
 from augnet.recipe import Recipe
 from augnet.training.alarms import Alarms
-from augnet.training.device import device_named
 from augnet.training.folder import RunFolder
 from augnet.training.inner import InnerLevel
 from augnet.training.outer import Batch, OuterLevel
+from augnet.training.parallel import Processes, refuse_wrapped
 from augnet.training.progress import Progress, Watch
 from augnet.training.run import Run
 
@@ -38,6 +38,10 @@ class TrainingDiverged(RuntimeError):
 class IFTTrainer:
     """Train a classifier and, by the implicit function theorem, the augmenter of its images.
 
+    Under torchrun every process makes the same trainer and takes an equal share of each batch. Gradients are averaged,
+    so that the training is that of one process up to rounding; batch norm sees the statistics of a share, and its
+    running ones are averaged. Only the first process writes the run folder.
+
     Args:
         recipe: every setting; `Recipe(data=augnet.from_datasets(train, val))` takes data sets of your own.
         out: run folder to make; None keeps nothing on disk.
@@ -46,6 +50,7 @@ class IFTTrainer:
 
     Attributes:
         step: classifier updates made so far.
+        processes: those that train together; one of one, but for torchrun.
         inner: the classifier and its optimiser.
         outer: the augmenter, its optimiser and the last inverse-Hessian-vector product.
         notes: what the trainer adapted or left out, one sentence each.
@@ -53,6 +58,7 @@ class IFTTrainer:
     Raises:
         FileExistsError: if `out` exists.
         ValueError: if data, model and settings do not fit together.
+        ConnectionError: here and in `fit`, if another process is gone.
     """
 
     def __init__(
@@ -66,17 +72,21 @@ class IFTTrainer:
                 f"the recipe's data must be a source of images, found {type(recipe.data).__name__}; wrap data sets of "
                 "your own: Recipe(data=augnet.from_datasets(train, val))"
             )
-        self.device = device_named(recipe.device)
+        self.processes = Processes.joined()
+        self.device = self.processes.device(recipe.device)
         if out is not None:
             RunFolder.refuse_existing(Path(out))
-        self.splits = splits = recipe.data.load(recipe.seed)
-        torch.manual_seed(self._seed("weights"))
+            # The first process makes the folder once the others have seen that there was none.
+            self.processes.wait()
         own = classifier is not None
-        self.classifier: nn.Module = (
-            Classifier.build(recipe.classifier, len(splits.classes), splits.channels, splits.size)
-            if classifier is None
-            else classifier
-        )
+        with self.processes.first_ahead():
+            self.splits = splits = recipe.data.load(recipe.seed)
+            torch.manual_seed(self._seed("weights"))
+            self.classifier: nn.Module = (
+                Classifier.build(recipe.classifier, len(splits.classes), splits.channels, splits.size)
+                if classifier is None
+                else classifier
+            )
         self.augmenter = Augmenter(recipe.augmenter, splits.channels).to(self.device)
         skipped = [f"{len(splits.skipped)} unreadable files are left out: {', '.join(splits.skipped[:3])}"]
         self.notes = [
@@ -86,8 +96,13 @@ class IFTTrainer:
             *self.augmenter.left_out,
         ]
         self.notes += make_twice_differentiable(self.classifier)
-        pretrained = recipe.classifier.pretrained and not own
-        self.inner = InnerLevel(self.classifier, recipe.inner, recipe.schedule.inner_steps, pretrained, self.device)
+        refuse_wrapped(self.classifier)
+        # A module of the user's may have other weights in every process.
+        self.processes.follow_first(self.classifier.state_dict().values())
+        self.inner = InnerLevel(
+            self.classifier, recipe.inner, recipe.schedule.inner_steps, recipe.classifier.pretrained and not own,
+            self.device, self.processes,
+        )  # fmt: skip
         self.watch = Watch(splits, recipe.outer.watch, self._seed("watch"), self.device, recipe.workers)
         self.outer = OuterLevel(self.augmenter, recipe, self.inner, self.watch.sample)
         self.notes += self.outer.notes
@@ -98,7 +113,7 @@ class IFTTrainer:
         self.last_validation_loss = math.nan
         self.seconds = {"inner": 0.0, "outer": 0.0, "reports": 0.0}
         self._stopping = False
-        self.folder = None if out is None else RunFolder.make(Path(out), recipe, self)
+        self.folder = None if out is None or not self.processes.first else RunFolder.make(Path(out), recipe, self)
 
     @classmethod
     def resume(
@@ -117,8 +132,10 @@ class IFTTrainer:
         """
         folder = RunFolder(Path(path))
         trainer = cls(folder.recipe(recipe), classifier=classifier)
-        trainer.folder = folder
         folder.restore(trainer)
+        if trainer.processes.first:
+            folder.reopen(trainer.step)
+            trainer.folder = folder
         return trainer
 
     def fit(self, report: Callable[[Progress], None] | None = None) -> Run | None:
@@ -128,7 +145,7 @@ class IFTTrainer:
             report: called 50 to 100 times with what is known.
 
         Returns:
-            The run; None where the trainer keeps nothing on disk.
+            The run; None where this process keeps nothing on disk.
 
         Raises:
             TrainingDiverged: if the loss stays non-finite.
@@ -141,7 +158,8 @@ class IFTTrainer:
         # A killed run leaves a first checkpoint however early it died.
         if self.folder and self.step == 0:
             self.folder.save(self)
-        while self.step < total and not self._stopping:
+        # A process that stopped by itself would leave the others waiting for it.
+        while self.step < total and not self.processes.any(self._stopping):
             began = time.perf_counter()
             images, labels, _ = next(train)
             batch = self._to_device(images, labels)
@@ -166,7 +184,7 @@ class IFTTrainer:
                 raise TrainingDiverged(self._diverged_sentence())
             self.losses += [loss] if bad == 0 else []
             self.step += 1
-            images_seen += len(labels)
+            images_seen += len(labels) * self.processes.count
             ended = time.perf_counter()
             self.seconds["outer" if outer else "inner"] += ended - began
             if self.step % every == 0 or self.step == total:
@@ -192,10 +210,12 @@ class IFTTrainer:
         self._stopping = True
 
     def inner_step(self, batch: Batch) -> float:
-        """Update the classifier on one augmented batch; return its training loss."""
+        """Update the classifier on one augmented batch, of which this is the process's share; return its loss."""
+        images, labels = batch
+        noise, parts = self.outer.draw_noise(len(images)), self.inner.parts(len(images))
         with torch.no_grad():
-            augmented = self.augmenter(batch[0])
-        return self._followed(self.inner.step(self.step, augmented, batch[1]))
+            augmented = torch.cat([self.augmenter(part.of(images), part.of(noise)) for part in parts])
+        return self._followed(self.inner.step(self.step, augmented, labels))
 
     def outer_step(self, batch: Batch, val_batch: Batch) -> tuple[float, float]:
         """Update the augmenter and, with the training gradient computed on the way, the classifier.
@@ -240,7 +260,7 @@ class IFTTrainer:
 
     @property
     def path(self) -> Path | None:
-        """The run folder; None where nothing is kept on disk."""
+        """The run folder; None where this process keeps nothing on disk."""
         return None if self.folder is None else self.folder.path
 
     def learned(self) -> list[Learned]:
@@ -278,9 +298,9 @@ class IFTTrainer:
 
     def _streams(self) -> tuple[Iterator, Iterator]:
         schedule, seed, workers = self.recipe.schedule, self._seed("batches"), self.recipe.workers
-        train = batches(self.splits.train, schedule.batch_size, seed, self.step, workers)
-        outer_steps = schedule.outer_steps_before(self.step)
-        return train, batches(self.watch.val, schedule.val_batch_size, seed + 1, outer_steps, workers)
+        outer_steps, share = schedule.outer_steps_before(self.step), (self.processes.rank, self.processes.count)
+        train = batches(self.splits.train, schedule.batch_size, seed, self.step, workers, share)
+        return train, batches(self.watch.val, schedule.val_batch_size, seed + 1, outer_steps, workers, share)
 
     def _prepare_step(self) -> None:
         torch.manual_seed(self._seed("step", self.step))

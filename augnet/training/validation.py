@@ -26,13 +26,15 @@ class ValidationLoss:
         self.fitted = fitted
         self.log_temperature: float | None = None
 
-    def __call__(self, logits: Float[Tensor, "b classes"], labels: Int64[Tensor, "b"]) -> tuple[Tensor, float]:
-        """Return the loss to differentiate, and the loss at temperature 1 as a number, nats."""
-        plain = F.cross_entropy(logits, labels)
-        value = plain.item()
-        if not self.fitted or not math.isfinite(value):
-            return plain, value
-        found = fitted_log_temperature(logits, labels)
-        last = found if self.log_temperature is None else self.log_temperature
-        self.log_temperature = MEMORY * last + (1 - MEMORY) * found
-        return F.cross_entropy(logits / math.exp(self.log_temperature), labels), value
+    def fit(self, logits: Float[Tensor, "b classes"], labels: Int64[Tensor, "b"]) -> float:
+        """Fit the temperature to a whole batch, and return the loss at temperature 1, nats."""
+        value = F.cross_entropy(logits, labels).item()
+        if self.fitted and math.isfinite(value):
+            found = fitted_log_temperature(logits, labels)
+            last = found if self.log_temperature is None else self.log_temperature
+            self.log_temperature = MEMORY * last + (1 - MEMORY) * found
+        return value
+
+    def __call__(self, logits: Float[Tensor, "b classes"], labels: Int64[Tensor, "b"]) -> Float[Tensor, ""]:
+        """Return the loss to differentiate, of a batch or a part of it, at the temperature as it was fitted."""
+        return F.cross_entropy(logits / math.exp(self.log_temperature or 0.0), labels)

@@ -36,7 +36,9 @@ class Sharpness(DifferentiableTransform):
     ) -> Float[Tensor, "b c h w"]:
         # `kornia.filters.box_blur` gives the same and takes 5 times as long; `kornia.enhance.sharpness` takes 3 times
         # as long, skips the border and cuts the gradient of saturated pixels.
-        return torch.lerp(images, _MeanOfNine.apply(images), per_image(-amount))
+        # An autograd function takes as long as the mean of a small image.
+        mean = _MeanOfNine.apply(images) if images.requires_grad else _MeanOfNine.forward(images)
+        return torch.lerp(images, mean, per_image(-amount))
 
 
 class _MeanOfNine(torch.autograd.Function):

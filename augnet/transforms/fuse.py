@@ -9,6 +9,7 @@ before colours wherever they stand in the list.
 import functools
 import itertools
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -48,7 +49,8 @@ def apply(
     Raises:
         ValueError: if the columns of amounts or noise don't fit the list, or a transform needs RGB and there is none.
     """
-    _check(transforms, images, amounts, noise)
+    layout = _layout(tuple(map(type, transforms)))
+    _check(transforms, layout, images, amounts, noise)
     kind = images.device.type
     if torch.is_autocast_enabled(kind):
         # Matrices and grids in half precision would move pixels and quantise colours.
@@ -59,34 +61,53 @@ def apply(
     if skip is None:
         skip = not torch.is_grad_enabled() and kind == "cpu" and not torch.compiler.is_compiling()
     if skip:
-        return _skipping(transforms, images, amounts, noise)
-    groups, columns = _layout(tuple(map(type, transforms)))
+        return _skipping(transforms, layout, images, amounts, noise)
     amounts, noise = amounts.to(images), noise.to(images)
-    for group in groups:
-        images = _together(images, [(transforms[k], amounts[:, k], noise[:, columns[k]]) for k in group])
+    for group in layout.groups:
+        images = _together(images, [(transforms[k], amounts[:, k], noise[:, layout.columns[k]]) for k in group])
     return images
 
 
+class _Layout(NamedTuple):
+    """What a list of transforms asks for.
+
+    Args:
+        groups: members that share a pass, in order.
+        columns: of the noise, each member's.
+        draws: columns of the noise in all.
+        needs_rgb: whether a member makes sense for three channels alone.
+    """
+
+    groups: list[list[int]]
+    columns: list[slice]
+    draws: int
+    needs_rgb: bool
+
+
 @torch.no_grad()
-def _skipping(transforms: Sequence[DifferentiableTransform], images: Tensor, amounts: Tensor, noise: Tensor) -> Tensor:
+def _skipping(
+    transforms: Sequence[DifferentiableTransform], layout: _Layout, images: Tensor, amounts: Tensor, noise: Tensor
+) -> Tensor:
     count, given = len(images), images
     alone = torch.get_num_threads() == 1 and images.device.type == "cpu"
     if alone and count > 1 and images[0].numel() > LARGE:
         result = torch.empty_like(images)
         for i in range(count):
             row = slice(i, i + 1)
-            result[row] = _skipping(transforms, images[row], amounts[row], noise[row])
+            result[row] = _skipping(transforms, layout, images[row], amounts[row], noise[row])
         return result
-    groups, columns = _layout(tuple(map(type, transforms)))
-    active = (amounts != 0).tolist()
+    active = amounts.tolist()
+    used_at_all = [any(column) for column in zip(*active, strict=True)]
     amounts, noise = amounts.to(images), noise.to(images)
-    for group in groups:
-        used = [k for k in group if any(row[k] for row in active)]
-        members = [(transforms[k], amounts[:, k], noise[:, columns[k]]) for k in used]
+    for group in layout.groups:
+        used = [k for k in group if used_at_all[k]]
+        if not used:
+            continue
+        members = [(transforms[k], amounts[:, k], noise[:, layout.columns[k]]) for k in used]
         rows = [i for i, row in enumerate(active) if any(row[k] for k in used)]
-        if len(rows) == count and rows:
+        if len(rows) == count:
             images = _together(images, members)
-        elif rows:
+        else:
             index = torch.tensor(rows, device=images.device)
             chosen = [(transform, amount[index], share[index]) for transform, amount, share in members]
             changed = _together(images[index], chosen)
@@ -98,14 +119,17 @@ Members = list[tuple[DifferentiableTransform, Tensor, Tensor]]
 
 
 @functools.cache
-def _layout(kinds: tuple[type[DifferentiableTransform], ...]) -> tuple[list[list[int]], list[slice]]:
-    """Say which members of a list share a pass, in order, and which columns of the noise are each one's."""
+def _layout(kinds: tuple[type[DifferentiableTransform], ...]) -> _Layout:
     warps = [k for k, kind in enumerate(kinds) if issubclass(kind, Warp | Flow)]
     colours = [k for k, kind in enumerate(kinds) if issubclass(kind, LinearColour)]
     others = [[k] for k in range(len(kinds)) if k not in warps + colours]
-    ends = itertools.accumulate(kind.draws for kind in kinds)
-    columns = [slice(end - kind.draws, end) for end, kind in zip(ends, kinds, strict=True)]
-    return [group for group in (warps, colours, *others) if group], columns
+    ends = list(itertools.accumulate(kind.draws for kind in kinds))
+    return _Layout(
+        groups=[group for group in (warps, colours, *others) if group],
+        columns=[slice(end - kind.draws, end) for end, kind in zip(ends, kinds, strict=True)],
+        draws=ends[-1] if ends else 0,
+        needs_rgb=any(kind.needs_rgb for kind in kinds),
+    )
 
 
 def _together(images: Tensor, members: Members) -> Tensor:
@@ -128,19 +152,18 @@ def _recolour(images: Tensor, members: Members) -> Tensor:
     return straight_through_clamp(mix_channels(images, matrix), fresh=True)
 
 
-def _check(transforms: Sequence[DifferentiableTransform], images: Tensor, amounts: Tensor, noise: Tensor) -> None:
-    for what, columns, needed in (
-        ("amounts", amounts, len(transforms)),
-        ("noise", noise, total_draws(transforms)),
-    ):
+def _check(
+    transforms: Sequence[DifferentiableTransform], layout: _Layout, images: Tensor, amounts: Tensor, noise: Tensor
+) -> None:
+    for what, columns, needed in (("amounts", amounts, len(transforms)), ("noise", noise, layout.draws)):
         # Compared number by number: comparing whole shapes would tie an exported program to one batch size.
         if columns.ndim != 2 or columns.shape[0] != images.shape[0] or columns.shape[1] != needed:
             raise ValueError(
                 f"{what} for these {len(transforms)} transforms must have shape {(images.shape[0], needed)}, "
                 f"one row per image, but have {tuple(columns.shape)}"
             )
-    _, unfit = usable(transforms, images.shape[1])
-    if unfit:
+    if layout.needs_rgb and images.shape[1] != 3:
+        _, unfit = usable(transforms, images.shape[1])
         names = ", ".join(type(transform).__name__ for transform in unfit)
         raise ValueError(
             f"{names} need red, green and blue, but the images have {images.shape[1]} channels; "

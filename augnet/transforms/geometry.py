@@ -49,6 +49,7 @@ class TranslateX(Warp):
 
     unit: ClassVar[str] = "of image width"
     label: ClassVar[str] = "shift left-right"
+    customary: ClassVar[float] = 0.5
     maximum: ClassVar[float] = 1.0
 
     def matrix(self, amount: Float[Tensor, "b"], height: int, width: int) -> Float[Tensor, "b 3 3"]:
@@ -67,6 +68,7 @@ class TranslateY(Warp):
 
     unit: ClassVar[str] = "of image height"
     label: ClassVar[str] = "shift up-down"
+    customary: ClassVar[float] = 0.5
     maximum: ClassVar[float] = 1.0
 
     def matrix(self, amount: Float[Tensor, "b"], height: int, width: int) -> Float[Tensor, "b 3 3"]:
@@ -199,6 +201,7 @@ class MirrorLeftRight(Warp):
 
     unit: ClassVar[str] = "done or not"
     label: ClassVar[str] = "mirror left-right"
+    customary: ClassVar[float] = 0.3
     choice: ClassVar[bool] = True
     signed: ClassVar[bool] = False
     relaxed: ClassVar[bool] = True

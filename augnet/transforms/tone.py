@@ -37,7 +37,7 @@ class Gamma(DifferentiableTransform):
     ) -> Float[Tensor, "b c h w"]:
         # The derivative of a power below 1 is infinite at a black pixel. `Tensor.pow`, and so kornia's `adjust_gamma`,
         # takes twice to three times as long as this.
-        powers = (images.clamp(min=BLACK).log() * per_image(torch.exp2(amount))).exp()
+        powers = (images.clamp(min=BLACK).log() * per_image(torch.exp2(amount))).exp_()
         # Black stays black, whatever the power.
         return torch.where(images > BLACK, powers, images)
 

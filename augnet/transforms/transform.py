@@ -41,6 +41,7 @@ class DifferentiableTransform(ABC):
         draws: numbers uniform in (-1, 1) that an image needs besides its amount.
         needs_rgb: only makes sense for three channels: red, green, blue.
         relaxed: the gradient is that of a smooth stand-in, right on average rather than to the digit.
+        customary: how often it is applied before anything is known of the images, a probability.
     """
 
     limit: float
@@ -53,6 +54,7 @@ class DifferentiableTransform(ABC):
     draws: ClassVar[int] = 0
     needs_rgb: ClassVar[bool] = False
     relaxed: ClassVar[bool] = False
+    customary: ClassVar[float] = 0.1
 
     def __post_init__(self) -> None:
         name = type(self).__name__

@@ -78,10 +78,9 @@ def matrix_of(*entries: Tensor | int) -> Float[Tensor, "b 3 3"]:
     0.014 for 64 images).
     """
     like = next(entry for entry in entries if isinstance(entry, Tensor))
-    one, zero = torch.ones_like(like), torch.zeros_like(like)
-    constants = (zero, one)
+    constants = (torch.zeros_like(like), torch.ones_like(like))
     columns = [entry if isinstance(entry, Tensor) else constants[entry] for entry in entries]
-    return torch.stack(columns, -1).unflatten(-1, (3, 3))
+    return torch.stack(columns, -1).view(like.shape[0], 3, 3)
 
 
 @dataclass(frozen=True, kw_only=True)

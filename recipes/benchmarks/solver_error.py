@@ -1,6 +1,6 @@
 """How wrong is each inverse-Hessian approximation, by the number of products it spends?
 
-    python recipes/benchmarks/solver_error.py [--minibatch] [--csv]
+    python recipes/benchmarks/solver_error.py [--minibatch]
 
 The first table: scikit-learn's digits, logistic regression, one log-decay per weight, trained to the minimum by Newton
 steps, so the exact hypergradient is one dense solve away. The warm rows start from the exact solution for decays that
@@ -12,6 +12,7 @@ import argparse
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -57,7 +58,7 @@ class Problem(NamedTuple):
     exact: Tensor
 
     def train_loss(self, weights: Tensor) -> Tensor:
-        return _train_loss(self.images, self.labels, self.decays, weights)
+        return train_loss_of(self.images, self.labels, self.decays, weights)
 
     def val_loss(self, weights: Tensor) -> Tensor:
         return cross_entropy(self.images[1000:1400] @ weights.view(64, 10), self.labels[1000:1400])
@@ -69,25 +70,27 @@ class Problem(NamedTuple):
         return float((found.gradients[0] - self.exact).norm() / self.exact.norm())
 
 
-def _digits(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def digits(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Load the digits in a fixed order: pixels in [0, 1], (1797, 64), and labels."""
     images, labels = load_digits(return_X_y=True)
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
     return (torch.tensor(images, dtype=dtype) / 16)[order], torch.tensor(labels)[order]
 
 
-def _train_loss(images: Tensor, labels: Tensor, decays: Tensor, weights: Tensor) -> Tensor:
+def train_loss_of(images: Tensor, labels: Tensor, decays: Tensor, weights: Tensor) -> Tensor:
+    """Return the training loss of logistic regression with one log-decay per weight, on the first 1,000 images."""
     fit = cross_entropy(images[:1000] @ weights.view(64, 10), labels[:1000])
     return fit + (decays.exp() * weights * weights).sum() / 2
 
 
 def digits_problem() -> Problem:
     """Train logistic regression on digits to its minimum, in float64; its Hessian has condition 735."""
-    images, labels = _digits(torch.float64)
+    images, labels = digits(torch.float64)
     spread = torch.randn(640, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     decays = (math.log(0.03) + spread).requires_grad_()
 
     def loss(weights: Tensor) -> Tensor:
-        return _train_loss(images, labels, decays.detach(), weights)
+        return train_loss_of(images, labels, decays.detach(), weights)
 
     weights = torch.zeros(640, dtype=torch.float64)
     for _ in range(7):
@@ -139,7 +142,7 @@ def rows(problem: Problem) -> Iterator[tuple[str, list[float]]]:
 
 def minibatch_rows(seed: int = 0, solves: int = 1000) -> Iterator[tuple[str, list[float]]]:
     """Yield the mean and the worst cosine, and the share of diverged solves, of every method on one training path."""
-    images, labels = _digits(torch.float32)
+    images, labels = digits(torch.float32)
     generator = torch.Generator().manual_seed(seed)
     shapes = [(64, 16), (16,), (16, 10), (10,)]
     sizes = [math.prod(shape) for shape in shapes]
@@ -194,22 +197,27 @@ def minibatch_rows(seed: int = 0, solves: int = 1000) -> Iterator[tuple[str, lis
     yield "conjugate gradients, 3 steps, warm", follow(ConjugateGradient(steps=3))
 
 
-def _table(title: list[str], lines: Iterator[tuple[str, list[float]]], csv: bool) -> None:
-    bar, edge = (",", "") if csv else (" | ", "|")
-    print(edge + bar.join(title) + edge)
-    if not csv:
-        print("|---" * len(title) + "|")
-    for name, values in lines:
-        label = f'"{name}"' if csv else name
-        print(edge + bar.join([label, *(f"{value:.2g}" for value in values)]) + edge, flush=True)
+def main() -> None:
+    """Print the tables, and write them."""
+    # Here, so that a test can run this file by its path alone.
+    from measuring import publish
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minibatch", action="store_true", help="the second table too; takes a minute or two")
+    parser.add_argument("--csv", type=Path, default=Path(__file__).with_suffix(".csv"))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    tables = {"whole batch, relative error by products": (map(str, PRODUCTS), rows(digits_problem()))}
+    if options.minibatch:
+        tables["minibatches, cosine with the exact answer"] = (("mean", "worst", "diverged"), minibatch_rows())
+    found = [
+        {"problem": problem, "method": name, **dict(zip(columns, values, strict=True))}
+        for problem, (titles, lines) in tables.items()
+        for columns in [list(titles)]
+        for name, values in lines
+    ]
+    publish(found, options.csv)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Print the error of every inverse-Hessian approximation.")
-    parser.add_argument("--minibatch", action="store_true", help="print the second table too; takes a minute or two")
-    parser.add_argument("--csv", action="store_true", help="comma-separated values instead of Markdown")
-    options = parser.parse_args()
-    _table(["relative error by products", *map(str, PRODUCTS)], rows(digits_problem()), options.csv)
-    if options.minibatch:
-        print()
-        _table(["cosine with the exact answer", "mean", "worst", "diverged"], minibatch_rows(), options.csv)
+    main()

@@ -1,23 +1,26 @@
-"""What learning the augmentation costs, in units of a plain forward and backward pass of the classifier.
+"""What learning the augmentation costs beside training with a fixed one.
 
-    python recipes/benchmarks/training_cost.py [--size 32] [--model small] [settings such as --schedule.outer_every 5]
+    python recipes/benchmarks/training_cost.py [--size 32] [--model small] [settings such as --inner.optimiser adamw]
 
-Everything is measured side by side in one process and one thread, in turns, so that a noisy machine is equally noisy to
-all; medians. The training ratio compares one whole period of the schedule (outer_every steps, one of them outer)
-with as many steps under a fixed policy: TrivialAugmentWide image by image, as a loader would apply it, and no
-augmentation at all. Peak memory is what the profiler saw allocated beyond the start of a step.
+Two tables. The first is of single steps, in units of a plain forward and backward pass of the classifier. The second is
+of whole trainings of `--steps` steps, learned by `IFTTrainer.fit` with its reports and an outer step every 1, 2, 5, 6,
+10 or 20, against as many steps under a fixed policy, which nobody watches: TrivialAugmentWide image by image, as a
+loader would apply it, and no augmentation at all. Each training is a process of its own, in turns; ratios are taken
+within a round. Medians, and half the range over rounds. About three minutes on one idle core.
 """
 
 import argparse
 import dataclasses
-import statistics
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from learned_against_fixed import Fixed
+from measuring import Cost, cost, fresh, median_and_spread, publish, seconds
 from torch import nn
-from torch.profiler import ProfilerActivity, profile
 from torchvision.transforms import v2
 
 from augnet.classifier import ClassifierConfig
@@ -25,96 +28,159 @@ from augnet.data import ImageSet, from_datasets
 from augnet.recipe import Recipe
 from augnet.training import IFTTrainer
 
+PLAIN, NONE, TRIVIAL = "plain forward and backward", "no augmentation", "TrivialAugmentWide"
+OUTER = "outer step, the inner step included"
+EVERY = (1, 2, 5, 6, 10, 20)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is trained, on noise.
+
+    Args:
+        size: of the images, pixels a side.
+        model: of the classifier.
+        recipe: further settings, as on the command line.
+    """
+
+    size: int = 32
+    model: str = "small"
+    recipe: tuple[str, ...] = ()
+
+    def trainer(self, every: int = 1) -> IFTTrainer:
+        """Make a trainer with outer steps from the first step on."""
+        arguments = ["--device=cpu", "--schedule.warmup=0", f"--schedule.outer_every={every}", *self.recipe]
+        recipe = dataclasses.replace(
+            Recipe.parse(arguments),
+            data=from_datasets(noise_images(512, self.size, 0), noise_images(512, self.size, 1)),
+            classifier=ClassifierConfig(name=self.model),
+        )
+        return IFTTrainer(recipe)
+
 
 def noise_images(count: int, size: int, seed: int) -> ImageSet:
+    """Draw images of uniform noise, with labels in turns."""
     generator = torch.Generator().manual_seed(seed)
     pixels = torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=generator)
     return ImageSet(pixels, torch.arange(count) % 10)
 
 
-def peak_megabytes(step: Callable[[], object]) -> float:
-    """Run a step under the profiler; return its peak of allocated memory above the start, MB."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
-        step()
-    now = peak = 0
-    for event in found.profiler.kineto_results.events():
-        if event.name() == "[memory]":
-            now += event.nbytes()
-            peak = max(peak, now)
-    return peak / 1e6
+def policies() -> dict[str, nn.Module]:
+    """Make the policies that learning is compared with."""
+    return {NONE: nn.Identity(), TRIVIAL: Fixed(v2.TrivialAugmentWide())}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, default=32)
-    parser.add_argument("--model", default="small")
-    parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--threads", type=int, default=1)
-    options, settings = parser.parse_known_args()
-    torch.set_num_threads(options.threads)
-    recipe = dataclasses.replace(
-        Recipe.parse([*settings, "--device", "cpu"]),
-        data=from_datasets(noise_images(512, options.size, 0), noise_images(512, options.size, 1)),
-        classifier=ClassifierConfig(name=options.model),
-    )
-    trainer = IFTTrainer(recipe)
+def step_cost(settings: Settings, name: str, repeats: int) -> Cost:
+    """Measure one kind of step."""
+    trainer, policy = settings.trainer(), policies().get(name)
     (images, labels, _), (val_images, val_labels, _) = (next(stream) for stream in trainer._streams())
-    batch, val_batch = (images, labels), (val_images, val_labels)
-    learned, trivial = trainer.augmenter, v2.TrivialAugmentWide()
-
-    class ImageByImage(nn.Module):
-        def forward(self, x):
-            return torch.stack([trivial(image) for image in (x * 255).to(torch.uint8)]).float() / 255
+    trainer.classifier.train()
 
     def plain() -> None:
         x = images.contiguous(memory_format=torch.channels_last)
         torch.autograd.grad(F.cross_entropy(trainer.classifier(x), labels), trainer.inner.weights)
 
-    def inner(augmenter: nn.Module) -> Callable[[], object]:
-        def step() -> None:
-            trainer.augmenter = augmenter
-            trainer.inner_step(batch)
+    def inner() -> None:
+        if policy is None:
+            trainer.inner_step((images, labels))
+        else:
+            trainer.inner.step(0, policy(images), labels)
 
-        return step
+    outer = partial(trainer.outer_step, (images, labels), (val_images, val_labels))
+    calls: dict[str, Callable[[], object]] = {PLAIN: plain, OUTER: outer}
+    if name == OUTER:
+        # The first one finds λ_max, which the others do not.
+        outer()
+    return cost(calls.get(name, inner), repeats=repeats)
 
-    def outer() -> None:
-        trainer.augmenter = learned
-        trainer.outer_step(batch, val_batch)
 
-    steps = {
-        "plain forward and backward": plain,
-        "step without augmentation": inner(nn.Identity()),
-        "step with TrivialAugmentWide": inner(ImageByImage()),
-        "inner step": inner(learned),
-        "outer step": outer,
-    }
-    trainer.classifier.train()
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for repeat in range(options.repeats + 2):
-        for name, step in steps.items():
-            began = time.perf_counter()
-            step()
-            if repeat >= 2:
-                times[name].append(time.perf_counter() - began)
-    median = {name: statistics.median(found) for name, found in times.items()}
-    memory = {name: peak_megabytes(step) for name, step in steps.items()}
-    unit, space = median["plain forward and backward"], memory["plain forward and backward"]
-    weights = sum(w.numel() for w in trainer.inner.weights)
-    hyperparameters = sum(w.numel() for w in learned.parameters())
-    print(
-        f"{options.model}, {weights:,} weights, {hyperparameters:,} hyperparameters, batch {len(images)} of "
-        f"{options.size}×{options.size}, validation batch {len(val_images)}\n"
+class Training(NamedTuple):
+    """What a training cost.
+
+    Args:
+        seconds: per step.
+        reports: share of that for looking at the state, 50 times in a whole training.
+    """
+
+    seconds: float
+    reports: float
+
+
+def training(settings: Settings, policy: str | int, steps: int) -> Training:
+    """Train for so many steps with a fixed policy, or learning at every so-and-so-many-th step."""
+    if isinstance(policy, int):
+        trainer = settings.trainer(every=policy)
+        # A training stops at a report, so it may make a few steps more.
+        spent = seconds(lambda: trainer.fit(lambda progress: trainer.stop() if progress.step >= steps else None))
+        return Training(spent / trainer.step, trainer.seconds["reports"] / sum(trainer.seconds.values()))
+    trainer, fixed = settings.trainer(), policies()[policy]
+
+    def fit() -> None:
+        stream = trainer._streams()[0]
+        for step in range(steps):
+            images, labels, _ = next(stream)
+            trainer.inner.step(step, fixed(images), labels)
+
+    return Training(seconds(fit) / steps, 0.0)
+
+
+def step_rows(settings: Settings, repeats: int) -> list[dict[str, Any]]:
+    """Return a row for each kind of step."""
+    names = [PLAIN, NONE, TRIVIAL, "inner step", OUTER]
+    found = {name: fresh(step_cost, settings, name, repeats) for name in names}
+    plain = found[PLAIN]
+    return [
+        {
+            "step": name, "ms": 1e3 * spent.seconds, "units": spent.seconds / plain.seconds, "MB": spent.megabytes,
+            "memory": spent.megabytes / plain.megabytes, "counted": spent.flops / plain.flops,
+        }
+        for name, spent in found.items()
+    ]  # fmt: skip
+
+
+def training_rows(settings: Settings, steps: int, rounds: int, every: Sequence[int] = EVERY) -> list[dict[str, Any]]:
+    """Return a row for each distance between outer steps."""
+    kinds: list[str | int] = [NONE, TRIVIAL, *every]
+    found: dict[str | int, list[Training]] = {kind: [] for kind in kinds}
+    for _ in range(rounds):
+        for kind in kinds:
+            found[kind].append(fresh(training, settings, kind, steps))
+    rows = []
+    for kind in every:
+        learned = found[kind]
+        row: dict[str, Any] = {"outer step every": kind}
+        row["ms per step"] = 1e3 * median_and_spread(each.seconds for each in learned)[0]
+        row["reports, share"] = median_and_spread(each.reports for each in learned)[0]
+        for fixed in (NONE, TRIVIAL):
+            ratios = [ours.seconds / plain.seconds for ours, plain in zip(learned, found[fixed], strict=True)]
+            row[f"× {fixed}"], row[f"± {fixed}"] = median_and_spread(ratios)
+        rows.append(row)
+    return rows
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Print both tables, and write them into one file each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=Settings.size)
+    parser.add_argument("--model", default=Settings.model)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--every", type=int, nargs="+", default=EVERY)
+    parser.add_argument("--csv", type=Path, default=Path(__file__).with_suffix(".csv"))
+    asked, recipe = parser.parse_known_args(arguments)
+    settings = Settings(size=asked.size, model=asked.model, recipe=tuple(recipe))
+    trainer = settings.trainer()
+    weights, hyperparameters = (
+        sum(w.numel() for w in part) for part in (trainer.inner.weights, trainer.augmenter.parameters())
     )
-    print("| step | ms | units | peak MB | of plain |\n|---|---|---|---|---|")
-    for name in steps:
-        print(
-            f"| {name} | {1e3 * median[name]:.1f} | {median[name] / unit:.2f} | {memory[name]:.0f} | "
-            f"{memory[name] / space:.2f} |"
-        )
-    every = recipe.schedule.outer_every
-    period = (every - 1) * median["inner step"] + median["outer step"]
-    for name in ("step with TrivialAugmentWide", "step without augmentation"):
-        print(f"\nwhole training, outer step every {every}: {period / every / median[name]:.2f} × the {name}")
+    schedule = trainer.recipe.schedule
+    note = (
+        f"{asked.model}, {weights:,} weights, {hyperparameters:,} hyperparameters, batch {schedule.batch_size} of "
+        f"{asked.size}×{asked.size}, validation batch {schedule.val_batch_size}"
+    )
+    publish(step_rows(settings, asked.repeats), asked.csv.with_stem(f"{asked.csv.stem}_steps"), note)
+    publish(training_rows(settings, asked.steps, asked.rounds, asked.every), asked.csv)
 
 
 if __name__ == "__main__":

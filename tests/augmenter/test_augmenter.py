@@ -1,5 +1,7 @@
 """The augmenter: sizes, laws of the policy, gradients, and its file."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -62,23 +64,59 @@ def test_amounts_fill_centre_and_spread_and_no_more():
     assert float(amounts.min()) == pytest.approx(-10, abs=0.1)
 
 
-def test_log_probability_is_that_of_the_choices_drawn():
-    """Over both outcomes of one choice the probabilities sum to 1, and their gradients to 0."""
-    augmenter = Augmenter(AugmenterConfig(transforms=[tf.MirrorUpDown()]), 3)
-    x = images(1)
-    outcomes = [augmenter.policy(x, torch.tensor([[0.0, 0.0, dice]])) for dice in (-1.0, 1.0)]
-    assert {float(p.amounts) for p in outcomes} == {0.0, 1.0}
-    total = sum(p.log_probability.exp() for p in outcomes)
-    torch.testing.assert_close(total, torch.ones(1))
-    gradients = torch.autograd.grad(total.sum(), augmenter.head.parameters())
-    assert all(float(g.abs().max()) < 1e-6 for g in gradients)
+def test_a_turned_choice_tells_its_slope():
+    """Summed over all outcomes (i, j) of two choices and over which of them is turned, each as often as it comes, the
+    estimate is the exact slope of the mean: for the first choice q (f11 - f01) + (1 - q) (f10 - f00), q that of the
+    second.
+    """
+    augmenter = Augmenter(
+        AugmenterConfig(transforms=[tf.MirrorUpDown(), tf.Rotate(), tf.MirrorLeftRight()]), 3
+    ).double()
+    with torch.no_grad():
+        augmenter.head.linear.bias[-3:] = torch.tensor([-0.1, 0.0, 0.05])
+    x = images(1).double()
+    weights = torch.rand(x.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+
+    def noise(first, second, turned):
+        magnitudes = [0.5, 0.3, -0.5] if turned == 0 else [-0.5, 0.3, 0.5]
+        dice = [1 - 2 * first, -1.0, 1 - 2 * second]
+        return torch.tensor([[0.0, *magnitudes, *dice]], dtype=torch.float64)
+
+    f, estimate = {}, torch.zeros(3, dtype=torch.float64)
+    p, _, q = augmenter.policy(x, noise(0, 0, 0)).probability[0]
+    for i, j, turned in itertools.product((0, 1), (0, 1), (0, 1)):
+        before, policy = augmenter.augment(x, noise(i, j, turned))
+        assert [bool(policy.amounts[0, 0]), bool(policy.amounts[0, 2])] == [i, j]
+        now, sign = augmenter.turned(x, noise(i, j, turned), policy)
+        f[i, j] = (weights * before).sum()
+        often = (p if i else 1 - p) * (q if j else 1 - q) / 2
+        estimate += often * (f[i, j] - (weights * now).sum()) * sign[0]
+    torch.testing.assert_close(estimate[0], q * (f[1, 1] - f[0, 1]) + (1 - q) * (f[1, 0] - f[0, 0]))
+    torch.testing.assert_close(estimate[2], p * (f[1, 1] - f[1, 0]) + (1 - p) * (f[0, 1] - f[0, 0]))
+    assert estimate[1] == 0
+
+
+def test_what_has_no_choice_has_none_to_turn():
+    augmenter, x = Augmenter(AugmenterConfig(transforms=[tf.Rotate()]), 3), images()
+    noise = augmenter.draw_noise(len(x))
+    with pytest.raises(ValueError, match="none of this augmenter's transforms is a choice"):
+        augmenter.turned(x, noise, augmenter.policy(x, noise))
+
+
+def test_transforms_start_as_often_as_is_customary_unless_one_number_is_given():
+    members = [tf.MirrorLeftRight(), tf.TranslateX(), tf.Hue()]
+    for asked, expected in ((None, [0.3, 0.5, 0.1]), (0.7, [0.7, 0.7, 0.7])):
+        augmenter = Augmenter(AugmenterConfig(transforms=members, start_probability=asked), 3)
+        floor = LEAST_PROBABILITY
+        wanted = floor + (1 - 2 * floor) * torch.tensor(expected)
+        torch.testing.assert_close(augmenter.policy(images(1)).probability[0].detach(), wanted)
 
 
 def test_every_weight_gets_a_gradient_once_the_head_has_weights():
     augmenter = Augmenter(AugmenterConfig(residual_limit=0.1), 3)
     torch.nn.init.normal_(augmenter.head.linear.weight, generator=torch.Generator().manual_seed(0))
     augmented, policy = augmenter.augment(images())
-    (augmented.square().sum() + policy.log_probability.sum()).backward()
+    (augmented.square().sum() + policy.probability.sum()).backward()
     reached = {name for name, w in augmenter.named_parameters() if w.grad is not None and float(w.grad.abs().max()) > 0}
     assert reached == {name for name, _ in augmenter.named_parameters()}
 

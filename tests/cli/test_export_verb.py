@@ -154,11 +154,23 @@ def test_a_file_keeps_the_strength_that_it_was_exported_with(capsys):
     assert load("other.safetensors")[1]["strength"] == 0.7
 
 
-def test_label_safety_is_not_measured_where_nothing_is_changed_or_a_plain_policy_is_written(capsys):
+def test_label_safety_is_not_measured_where_nothing_is_changed(capsys):
     assert "label safety" not in said(capsys, "runs/signs", "--strength", "0")
-    out = said(capsys, "runs/signs", "--to", "policy.py")
-    assert "note: label safety is not measured: it would be the augmenter's" in out
-    assert "safety      " not in out
+
+
+def test_at_strength_0_no_amounts_are_listed(capsys):
+    out = said(capsys, "runs/signs", "--strength", "0", "--to", "policy.py")
+    assert "            It changes nothing.\n" in out
+    for words in ("mirror", "rotation"):
+        assert words not in out + Path("policy.py").read_text()
+
+
+@pytest.mark.parametrize("path", ["policy.py", "policy.json"])
+def test_label_safety_of_a_plain_policy_is_said_beside_that_of_what_was_learned(capsys, path):
+    lines = said(capsys, "runs/signs", "--to", path).splitlines()
+    (place,) = [place for place, line in enumerate(lines) if line.startswith("safety      augmented as learned: ")]
+    assert lines[place + 1].startswith("            by the plain policy: ")
+    assert "shown to be safe" in lines[place + 2]
 
 
 def test_an_unfinished_run_is_exported_and_said_to_be(capsys):
@@ -177,6 +189,9 @@ def test_a_policy_that_destroys_labels_is_warned_of(capsys):
     (warning,) = [line for line in out.splitlines() if line.startswith("warning: ")]
     assert "no longer recognises augmented images of '" in warning
     assert load("signs.safetensors")[1]["label_safety"]["largest_safe_strength"] != 1
+    out = said(capsys, "runs/signs", "--to", "policy.py")
+    (warning,) = [line for line in out.splitlines() if line.startswith("warning: ")]
+    assert warning.endswith("(below 75%); lower --strength, or export what was learned (.safetensors)")
 
 
 def gone(what):

@@ -290,6 +290,14 @@ def test_it_says_what_was_learned():
     assert repr(LearnedAugment(painter)).startswith("LearnedAugment(painted change")
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"), [({"strength": 0.0}, "strength=0, p=1"), ({"p": 0.0}, "strength=1, p=0")]
+)
+def test_what_changes_nothing_lists_no_amounts(settings, said):
+    transform = LearnedAugment(augmenter(residual_limit=0.1), {"words": ["rotation ±14°"]}, **settings)
+    assert repr(transform) == f"LearnedAugment(changes nothing; {said})"
+
+
 def test_a_residual_alone_is_painted():
     painter = LearnedAugment(Augmenter(AugmenterConfig(transforms=[], residual_limit=0.2), 3))
     images = pixels(4, 3, 16, 16, dtype=torch.float32)

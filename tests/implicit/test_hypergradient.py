@@ -192,6 +192,30 @@ def test_forward_differences_are_exact_on_a_quadratic(quadratic, inverse):
     assert len(calls) == 1 + found.solution.products + (not isinstance(inverse, Neumann))
 
 
+@pytest.mark.parametrize("inverse", [Exact(), Neumann(steps=2), ConjugateGradient(), Identity()], ids=name)
+@pytest.mark.parametrize("project", [False, True])
+@pytest.mark.parametrize("by_differences", [False, True])
+def test_parts_of_the_training_loss_give_the_hypergradient_of_their_sum(quadratic, inverse, project, by_differences):
+    """Differentiation is linear; cold and warm. One part has no graph to h, one has a g without a graph."""
+    A, B, t, h, w = quadratic(converged=False)
+    parts = [lambda: w @ A @ w / 2, lambda: -w @ B @ h, lambda: (w**3).sum() / 30, lambda: w.sum()]
+    found: list = [None, None]
+    for _ in range(2):
+        for number, losses in enumerate((parts, lambda: sum(part() for part in parts))):
+            start = found[number] and found[number].solution
+            problem = (w - t).square().sum() / 2, [w], [h], inverse
+            if by_differences:
+                found[number] = hypergradient_by_differences(losses, *problem, project=project, start=start)
+            else:
+                losses = losses if number == 0 else losses()
+                found[number] = hypergradient(losses, *problem, project=project, start=start)
+        # A difference divides the rounding of the sum, which depends on its order, by its step of 1e-5.
+        rtol, atol = (1e-7, 1e-9) if by_differences else (1e-10, 0)
+        for ours, theirs in zip(*found, strict=True):
+            if not hasattr(ours, "value"):
+                torch.testing.assert_close(ours, theirs, rtol=rtol, atol=atol)
+
+
 @pytest.mark.parametrize(
     "inverse", [Exact(curvature="gauss_newton"), ConjugateGradient(steps=4, curvature="gauss_newton")]
 )
@@ -247,6 +271,8 @@ def test_missing_arguments_are_named(quadratic):
         hypergradient(train_loss, None, [w], [h], Exact())
     with pytest.raises(ValueError, match="no outputs were given"):
         hypergradient(train_loss, w.sum(), [w], [h], Exact(curvature="gauss_newton"))
+    with pytest.raises(ValueError, match="needs the graph of the whole training loss"):
+        hypergradient([lambda: train_loss], w.sum(), [w], [h], Exact(curvature="gauss_newton"))
     with pytest.raises(ValueError, match="needs a double backward pass"):
         hypergradient_by_differences(lambda: train_loss, w.sum(), [w], [h], Exact(curvature="gauss_newton"))
 

@@ -5,21 +5,19 @@ from augnet.data import Digits
 from augnet.recipe import Recipe, ScheduleConfig
 
 
+def quick_recipe(steps=24, **settings):
+    return Recipe(
+        **{
+            "data": Digits(size=8, train_size=200, val_size=100),
+            "augmenter": AugmenterConfig(width=4, depth=2),
+            "schedule": ScheduleConfig(inner_steps=steps, outer_every=4, warmup=4, batch_size=16, val_batch_size=16),
+            "checkpoint_every": 5,
+            **settings,
+        }
+    )
+
+
 @pytest.fixture
 def quick():
     """Make a recipe that trains in seconds on 8×8 digits."""
-
-    def make(steps=24, **settings):
-        return Recipe(
-            **{
-                "data": Digits(size=8, train_size=200, val_size=100),
-                "augmenter": AugmenterConfig(width=4, depth=2),
-                "schedule": ScheduleConfig(
-                    inner_steps=steps, outer_every=4, warmup=4, batch_size=16, val_batch_size=16
-                ),
-                "checkpoint_every": 5,
-                **settings,
-            }
-        )
-
-    return make
+    return quick_recipe

@@ -44,7 +44,9 @@ def test_the_seam_gives_the_same_hypergradient_as_one_graph(quick):
     batch, val_batch = (images.double(), labels), (val_images.double(), val_labels)
 
     torch.manual_seed(5)
-    augmented, policy = trainer.augmenter.augment(batch[0])
+    noise = trainer.augmenter.draw_noise(len(images))
+    augmented, policy = trainer.augmenter.augment(batch[0], noise)
+    turned, sign = trainer.augmenter.turned(batch[0], noise, policy)
     trainer.classifier.train()
     b = torch.autograd.grad(
         trainer.inner.losses(trainer.classifier(val_batch[0]), val_labels).mean(), trainer.inner.weights
@@ -54,12 +56,14 @@ def test_the_seam_gives_the_same_hypergradient_as_one_graph(quick):
     alignment = sum((x * y).sum() for x, y in zip(g, b, strict=True))
     parameters = list(trainer.augmenter.parameters())
     pathwise = torch.autograd.grad(-alignment, parameters, retain_graph=True, allow_unused=True)
-    slopes = [torch.autograd.grad(loss, trainer.inner.weights, retain_graph=True) for loss in losses]
-    influences = torch.stack([-sum((x * y).sum() for x, y in zip(s, b, strict=True)) for s in slopes]) / len(losses)
-    centred = (influences - influences.mean()).detach()
-    score = torch.autograd.grad(policy.log_probability, parameters, centred, allow_unused=True)
+    influences = []
+    for each in (losses, trainer.inner.losses(trainer.classifier(turned), labels)):
+        slopes = [torch.autograd.grad(loss, trainer.inner.weights, retain_graph=True) for loss in each]
+        influences.append(torch.stack([-sum((x * y).sum() for x, y in zip(s, b, strict=True)) for s in slopes]))
+    by_choice = sign * ((influences[0] - influences[1]) / len(losses))[:, None]
+    choices = torch.autograd.grad(policy.probability, parameters, by_choice, allow_unused=True)
     expected = [
-        (0 if one is None else one) + (0 if two is None else two) for one, two in zip(pathwise, score, strict=True)
+        (0 if one is None else one) + (0 if two is None else two) for one, two in zip(pathwise, choices, strict=True)
     ]
 
     torch.manual_seed(5)
@@ -365,24 +369,37 @@ def test_neumann_is_the_default_and_is_warm():
 class NanOnce(nn.Module):
     """Batch norm that meets a NaN in one forward pass of training."""
 
-    def __init__(self):
+    def __init__(self, number):
         super().__init__()
-        self.norm, self.body, self.calls = nn.BatchNorm2d(3), Small(), 0
+        # How often a product is made anew, and so which pass is which, depends on the weights.
+        torch.manual_seed(0)
+        self.norm, self.body, self.calls, self.number = nn.BatchNorm2d(3), Small(), 0, number
 
     def forward(self, images):
         self.calls += self.training
-        return self.body(self.norm(images * (float("nan") if self.calls == 40 else 1.0)))
+        return self.body(self.norm(images * (float("nan") if self.calls == self.number else 1.0)))
 
 
 def test_a_step_that_is_left_out_leaves_no_trace(tmp_path):
     schedule = ScheduleConfig(inner_steps=60, outer_every=4, warmup=3, batch_size=8, val_batch_size=8)
-    trainer = IFTTrainer(
-        Recipe(data=from_datasets(Halves(), Halves()), schedule=schedule), classifier=NanOnce(), out=tmp_path / "run"
-    )
+    recipe = Recipe(data=from_datasets(Halves(), Halves()), schedule=schedule)
+    trainer = IFTTrainer(recipe, classifier=NanOnce(40), out=tmp_path / "run")
     run = trainer.fit()
     assert trainer.skipped == 1
     assert all(bool(x.isfinite().all()) for x in trainer.classifier.state_dict().values())
     assert run.record["validation_accuracy"] > 0.9
+
+
+@pytest.mark.parametrize("number", range(14, 23))
+def test_whichever_pass_of_an_outer_step_fails_no_weight_does(number):
+    """Nine passes that follow each other are three inner steps and all of an outer one."""
+    schedule = ScheduleConfig(inner_steps=14, outer_every=4, warmup=3, batch_size=8, val_batch_size=8)
+    recipe = Recipe(data=from_datasets(Halves(), Halves()), schedule=schedule)
+    trainer = IFTTrainer(recipe, classifier=NanOnce(number))
+    trainer.fit()
+    assert trainer.classifier.calls > number
+    for module in (trainer.classifier, trainer.augmenter):
+        assert all(bool(x.isfinite().all()) for x in module.state_dict().values())
 
 
 class Shaken(Halves):

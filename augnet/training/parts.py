@@ -1,0 +1,98 @@
+"""The parts of a batch that pass through the classifier one at a time, each with the random numbers of the whole.
+
+A process has its share of the batch, and its share may be cut further so that memory suffices. Neither may change a
+training: dropout draws for the whole batch, whatever part of it is at hand.
+"""
+
+import contextlib
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from augnet.training.parallel import Processes
+
+# What classifiers draw with: these multiply by a mask of their first argument's shape, or fill their first argument.
+MASKS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d)
+FILLS = (Tensor.bernoulli_, Tensor.uniform_, Tensor.normal_)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Images that pass through the classifier together.
+
+    Args:
+        start: first of them among the process's images.
+        stop: behind the last of them.
+        count: images of the process.
+        processes: among which the batch is shared.
+    """
+
+    start: int
+    stop: int
+    count: int
+    processes: Processes
+
+    @property
+    def share(self) -> float:
+        """Share of the process's images: the weight of a mean over the part in the mean over all of them."""
+        return (self.stop - self.start) / self.count
+
+    def of(self, batch: Tensor) -> Tensor:
+        """Take the part of what there is for every image of the process."""
+        return batch if self.share == 1 else batch[self.start : self.stop]
+
+    def drawn(self, device: torch.device) -> contextlib.AbstractContextManager[None]:
+        """Draw in this context what the whole batch would draw for these images, and leave the generators alone."""
+        if self.share == self.processes.count == 1:
+            return contextlib.nullcontext()
+        return self._drawn(device)
+
+    @contextlib.contextmanager
+    def _drawn(self, device: torch.device) -> Any:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), _DrawsOfWhole(self):
+            yield
+
+
+def parts_of(count: int, largest: int, processes: Processes) -> list[Part]:
+    """Cut a process's images into parts of about equal size, of at most `largest` images; 0 leaves them whole."""
+    number = -(-count // largest) if largest else 1
+    ends = [round(i * count / number) for i in range(number + 1)]
+    return [Part(a, b, count, processes) for a, b in pairwise(ends)]
+
+
+class _DrawsOfWhole(TorchFunctionMode):
+    """Draws the numbers of a whole batch wherever a classifier draws for a part of it, and takes the part's.
+
+    A tensor whose first dimension counts something else than images, or images times something, is drawn as it is.
+    """
+
+    def __init__(self, part: Part) -> None:
+        super().__init__()
+        self.part = part
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None) -> Any:
+        kwargs = kwargs or {}
+        if not args or func not in (*MASKS, *FILLS) or args[0].ndim == 0:
+            return func(*args, **kwargs)
+        x, *settings = args
+        part, size = self.part, self.part.stop - self.part.start
+        times, rest = divmod(len(x), size)
+        if rest or not times:
+            return func(*args, **kwargs)
+        first = times * (part.processes.rank * part.count + part.start)
+        own = slice(first, first + len(x))
+        batch = _larger(x, times * part.count * part.processes.count)
+        if func in FILLS:
+            return x.copy_(func(batch, *settings, **kwargs)[own])
+        return x * func(batch.fill_(1), *settings, **kwargs)[own]
+
+
+def _larger(x: Tensor, count: int) -> Tensor:
+    """Make room for `count` times what there is of the first dimension, laid out as x: layout decides who gets what."""
+    strides = torch.empty_like(x, device="meta").stride()
+    return x.detach().new_empty_strided((count, *x.shape[1:]), (x[0].numel(), *strides[1:]))

@@ -1,0 +1,199 @@
+"""Laws that the benchmarks' numbers obey, at their smallest sizes; how long anything takes is not tested."""
+
+import csv
+import dataclasses
+import importlib
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+BENCHMARKS = Path(__file__).parents[2] / "recipes" / "benchmarks"
+TINY = {"model": "test_resnet", "size": 16, "train_size": 32, "val_size": 32, "batch": 16, "width": 2, "steps": 26}
+# Methods of which each is the same formula as an exact one of augnet's, as far as digits go.
+EXACT = [
+    "the same, exact", "the same, exact, not projected", "identity", "identity, projected", "Neumann, 5 products, cold",
+    "Neumann, 3 products, warm, projected", "Neumann on Gauss–Newton, 1, warm, projected", "conjugate gradients, 5",
+    "unrolled, 5 steps", "plain autograd, 5 Neumann products", "TorchOpt, 5 Neumann products",
+    "higher, 5 unrolled steps",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def benchmark_script():
+    """Import a benchmark as it is when it runs as a script: its neighbours are found by name."""
+    patch = pytest.MonkeyPatch()
+    patch.syspath_prepend(str(BENCHMARKS))
+    yield importlib.import_module
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def trained(benchmark_script, tmp_path_factory):
+    """Give the settings of a tiny training and the file with its state."""
+    problem = benchmark_script("outer_problem")
+    settings = problem.Settings(
+        **TINY, step_size=0.01, recipe=("--schedule.outer_every=2", "--inner.learning_rate=0.02")
+    )
+    path = tmp_path_factory.mktemp("benchmarks") / "state.pt"
+    problem.train(settings, path)
+    return settings, path
+
+
+@pytest.fixture
+def in_this_process(benchmark_script, monkeypatch):
+    """Let a benchmark measure in this process, which saves seconds for each of its own."""
+
+    def patched(name):
+        module = benchmark_script(name)
+        monkeypatch.setattr(module, "fresh", lambda function, *arguments: function(*arguments))
+        return module
+
+    return patched
+
+
+def read(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_exact_methods_agree_with_float64(benchmark_script, trained, name):
+    """Every method, whoever wrote it, gives its formula as augnet's exact products do in float64, to 1e-3."""
+    bench, methods = benchmark_script("hypergradient"), benchmark_script("outer_methods")
+    method = methods.methods(trained[0].trainer().recipe)[name]
+    if not method.installed:
+        pytest.skip(f"{method.needs} is not installed")
+    _, found = bench.costs(*trained, name, True)
+    assert bench.relative(found.double(), bench.in_float64(*trained, name)) < 1e-3
+
+
+@pytest.mark.parametrize("project", [False, True])
+def test_the_whole_data_of_one_batch_is_that_batch(benchmark_script, trained, monkeypatch, project):
+    """With one batch and noise that is always the same, the reference is the hypergradient of a single step."""
+    bench, methods = benchmark_script("hypergradient"), benchmark_script("outer_methods")
+    monkeypatch.setattr(bench.Problem, "draw_noise", lambda self, generator: torch.zeros(16, self.augmenter.noise_size))
+    settings, state = dataclasses.replace(trained[0], train_size=16, val_size=16), trained[1]
+    halves = bench.references(settings, state, 3, 1)[int(project)]
+    problem = bench.Problem(settings, state)
+    problem.take(*problem.whole()[0], problem.noise)
+    # Warm, but without a start: the step size is chosen by the largest eigenvalue, as for the reference.
+    call = methods.Implicit(inverse=methods.Neumann(steps=3), warm=True, project=project)
+    expected, _ = problem.hypergradient(call, None)
+    assert bench.relative(halves[0], expected) < 1e-3
+    assert bench.relative(halves[1], expected) < 1e-3
+
+
+def test_without_noise_all_estimates_are_the_same(in_this_process, trained, monkeypatch, tmp_path):
+    """One batch is the whole data and its noise is always the same, so cosines with other draws and the whole are 1."""
+    bench, methods = in_this_process("hypergradient"), importlib.import_module("outer_methods")
+    monkeypatch.setattr(bench.Problem, "draw_noise", lambda self, generator: torch.zeros(16, self.augmenter.noise_size))
+    series = methods.Implicit(inverse=methods.Neumann(steps=3), warm=True)
+    known = {"series": methods.Method(series, series), "by another": methods.Method(series, series, twin="series")}
+    monkeypatch.setattr(bench, "methods", lambda recipe: known)
+    settings = dataclasses.replace(trained[0], train_size=16, val_size=16)
+    rows = bench.accuracy_rows(settings, trained[1], count=1, burn_in=0, terms=3, passes=1)
+    assert rows["all directions"]["whole data"] == pytest.approx(1, abs=1e-4)
+    assert rows["series"]["noise"] == pytest.approx(1, abs=1e-3)
+    assert rows["series"]["whole data"] == pytest.approx(1, abs=1e-3)
+    assert rows["series"]["whole data, projected"] < rows["series"]["whole data"]
+    assert rows["by another"] == {**rows["series"], "method": "by another"}
+    # The trainer draws its own noise.
+    assert abs(rows[bench.TRAINER]["noise"]) < 1
+    bench.draw([{**row, "units": 4.0} for row in rows.values()], tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").stat().st_size > 1000
+
+
+def test_a_method_that_is_not_installed_says_so(in_this_process, trained, monkeypatch):
+    bench = in_this_process("hypergradient")
+    methods = importlib.import_module("outer_methods")
+    identity = methods.Implicit(inverse=methods.Identity())
+    known = {"of nobody": methods.Method(identity, identity, "a_library_of_nobody")}
+    monkeypatch.setattr(bench, "methods", lambda recipe: known)
+    rows = bench.cost_rows(*trained, rounds=1)
+    assert rows["of nobody"] == {"method": "of nobody", "units": "not installed"}
+    assert rows[bench.UNIT]["units"] == 1
+
+
+def test_followed_truth_is_the_slope_of_the_validation_loss_of_trained_weights(benchmark_script):
+    """The truth along the path, against a central difference of L_val(w*(λ)) in a random direction, both in float64."""
+    bench = benchmark_script("following")
+    images, labels = bench.digits(torch.float64)
+    moment = list(bench.path(2, None))[1]
+    generator = torch.Generator().manual_seed(0)
+    direction = torch.randn(640, generator=generator, dtype=torch.float64)
+
+    def trained_out(decays):
+        w = moment.weights[0].detach()
+        for _ in range(6):
+            g = bench.slope(images[bench.TRAIN], labels[bench.TRAIN], w) + decays.exp() * w
+            w = w - torch.linalg.solve(bench.hessian(images[bench.TRAIN], w, decays), g)
+        return moment.val_loss([w])
+
+    decays, step = moment.decays.detach(), 1e-4
+    slope = (trained_out(decays + step * direction) - trained_out(decays - step * direction)) / (2 * step)
+    assert float(moment.truth @ direction) == pytest.approx(float(slope), rel=1e-4)
+
+
+def test_following_costs_what_is_counted_and_more_products_are_better(benchmark_script):
+    """With whole batches, five steps of conjugate gradients are nearer than none; the dense inverse is nearest."""
+    bench = benchmark_script("following")
+    rows = {row["method"]: row for row in bench.rows("whole", list(bench.path(3, None)))}
+    assert rows["identity"]["units"] == 4
+    assert rows["Neumann, 5 products, cold"]["units"] == 14
+    errors = [rows[name]["error"] for name in ("dense inverse", "conjugate gradients, 5", "identity")]
+    assert errors == sorted(errors)
+
+
+def test_a_benchmark_writes_what_it_prints(in_this_process, tmp_path, capsys):
+    in_this_process("transforms_cost").main(
+        ["--batch=2", "--size=16", "--rounds=1", "--repeats=1", f"--csv={tmp_path / 'chains.csv'}"]
+    )
+    rows = read(tmp_path / "chains.csv")
+    printed = capsys.readouterr().out
+    assert len(rows) == 7
+    assert all(row["chain"] in printed for row in rows)
+    assert float(rows[0]["forward, x"]) == 1
+    # What draws for itself has no gradient to its amounts.
+    assert [bool(row["with backward, ms"]) for row in rows] == [True] * 4 + [False] * 3
+
+
+def test_whole_trainings_are_compared_at_the_same_steps(in_this_process):
+    bench = in_this_process("training_cost")
+    (row,) = bench.training_rows(bench.Settings(size=8), steps=1, rounds=1, every=[1])
+    assert row["outer step every"] == 1
+    # A training with an outer step at each step does all that one without does, and more.
+    assert row[f"× {bench.NONE}"] > 1
+
+
+def test_scale_counts_what_it_scales(in_this_process):
+    """Doubling the channels of a residual net multiplies its weights by almost four.
+
+    Through two points the fitted line is exact, so the exponent is the ratio of the logarithms of the growths.
+    """
+    bench = in_this_process("scale")
+    points = [bench.Point(channels=channels, batch=2, size=16, width=2) for channels in (8, 16)]
+    *rows, exponents, growth = bench.series("weights", points, 1, 1, math.inf)
+    assert growth["outer MB"] == pytest.approx(rows[1]["outer MB"] / rows[0]["outer MB"])
+    weights = rows[1]["value"] / rows[0]["value"]
+    assert exponents["outer MB"] == pytest.approx(math.log(growth["outer MB"]) / math.log(weights), rel=1e-4)
+    assert weights == pytest.approx(3.7, abs=0.4)
+    assert bench.series("weights", points, 1, 1, 1e-3) == []
+
+
+def test_each_call_has_a_process_of_its_own(benchmark_script):
+    """A fresh process has one thread as asked, another number than this one, and hands its answer over."""
+    import os
+
+    measuring = benchmark_script("measuring")
+    first, second = (measuring.fresh(os.getpid) for _ in range(2))
+    assert len({first, second, os.getpid()}) == 3
+    assert measuring.fresh(torch.get_num_threads) == 1
+
+
+def test_an_exponent_is_that_of_a_power_law(benchmark_script):
+    sizes = [1.0, 10.0, 1000.0]
+    assert benchmark_script("measuring").exponent(sizes, [3 * size**0.7 for size in sizes]) == pytest.approx(
+        0.7, rel=1e-5
+    )

@@ -1,0 +1,50 @@
+import sys
+
+import pytest
+import torch
+
+SIZES = {"steps": 150, "width": 16, "seed": 0}
+
+
+@pytest.fixture(scope="module")
+def text(script):
+    return script.python_manual(sequences=10, length=8, seed=0)
+
+
+def test_tuning_overfits_ten_validation_sequences(script, text):
+    """Untuned, the network learns the training sequences by heart; tuned, it loses a nat of validation loss at least.
+
+    That is far below the loss on a hundred sequences which nothing was tuned on: the validation set is overfitted.
+    """
+    untuned, tuned = script.fit(text, None, **SIZES), script.fit(text, None, curve=[], **SIZES)
+    assert untuned.train < 1 < 3 < untuned.val
+    assert tuned.val < untuned.val - 1
+    assert tuned.val < tuned.test - 0.5
+
+
+def test_sequences_do_not_overlap_and_are_text_of_the_manual(text):
+    pieces = torch.cat(text[:3])
+    assert pieces.shape == (120, 9)
+    assert 0 <= int(pieces.min()) <= int(pieces.max()) < text.characters
+
+
+def test_numbers_between_0_and_1_span_the_ranges_that_are_searched(script):
+    """Half way: a share of (0.01 + 0.8) / 2, penalties of 10^-2.5 and decays of 10^-4."""
+    weights = list(script.LSTM(5, 3).parameters())
+    shares, penalties, *decays = script.settings([0.5] * (9 + len(weights)), weights)
+    torch.testing.assert_close(shares.sigmoid(), torch.full((5,), 0.405))
+    torch.testing.assert_close(penalties.exp(), torch.full((2, 2), 10**-2.5))
+    for decay, weight in zip(decays, weights, strict=True):
+        torch.testing.assert_close(decay.exp(), torch.full_like(weight, 1e-4).detach())
+
+
+def test_a_search_trains_once_at_least_and_stops_when_its_time_is_spent(script, text):
+    sizes = {"steps": 2, "width": 4, "seed": 0}
+    (single,) = script.search(text, seconds=0, **sizes)
+    assert len(script.search(text, seconds=3 * single.seconds, **sizes)) > 1
+
+
+def test_without_optuna_the_error_says_what_to_install(script, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(SystemExit, match="pip install optuna"):
+        script.parzen_study(0)
