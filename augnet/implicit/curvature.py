@@ -223,7 +223,7 @@ class DifferenceProducts(CurvatureProducts):
     ) -> None:
         super().__init__(weights, hyperparameters, joint)
         self.parts = [loss] if callable(loss) else list(loss)
-        w = flatten(self.weights).detach()
+        w = torch.stack(torch._foreach_norm([x.detach() for x in self.weights]))
         relative = torch.finfo(w.dtype).eps ** (1 / 3) if epsilon is None else epsilon
         self.epsilon = relative * w.norm().clamp_min(1.0)
         self.here = None if here is None else list(here)
@@ -233,12 +233,12 @@ class DifferenceProducts(CurvatureProducts):
         if length == 0:
             return [torch.zeros_like(tensor) for tensor in inputs]
         step = self.epsilon / length
-        moves = unflatten(step * vector, self.weights)
+        moves = unflatten(vector, self.weights)
         kept = [weight.detach().clone() for weight in self.weights]
         try:
-            ahead = self._gradient_at(kept, moves, 1.0, inputs)
+            ahead = self._gradient_at(kept, moves, step, inputs)
             if self.here is None:
-                behind, distance = self._gradient_at(kept, moves, -1.0, inputs), 2 * step
+                behind, distance = self._gradient_at(kept, moves, -step, inputs), 2 * step
             else:
                 known = zip([*self.weights, *self.hyperparameters], self.here, strict=True)
                 gradients = {id(tensor): gradient for tensor, gradient in known}
@@ -247,14 +247,14 @@ class DifferenceProducts(CurvatureProducts):
             with torch.no_grad():
                 for weight, value in zip(self.weights, kept, strict=True):
                     weight.copy_(value)
-        return [None if a is None or b is None else (a - b) / distance for a, b in zip(ahead, behind, strict=True)]
+        return [None if a is None or b is None else a.sub(b).div_(distance) for a, b in zip(ahead, behind, strict=True)]
 
     def _gradient_at(
-        self, kept: list[Tensor], moves: list[Tensor], sign: float, inputs: list[Tensor]
+        self, kept: list[Tensor], moves: list[Tensor], step: Tensor, inputs: list[Tensor]
     ) -> list[Tensor | None]:
         with torch.no_grad():
             for weight, value, move in zip(self.weights, kept, moves, strict=True):
-                weight.copy_(value + sign * move)
+                torch.addcmul(value, move, step, out=weight)
         return gradient_of_sum((part() for part in self.parts), inputs)
 
 

@@ -106,7 +106,7 @@ def hypergradient(
         _refuse_gauss_newton(inverse, "which needs the graph of the whole training loss")
         g = zeros_for_unused(gradient_of_sum((part() for part in train_loss), weights), weights)
         in_parts = HessianProductsInParts(train_loss, weights, hyperparameters, inverse.planned(start))
-        return _solve(in_parts, in_parts, g, val_gradient, direct, inverse, start, diagonal, project, average)
+        return _solve(in_parts, in_parts, flatten(g), val_gradient, direct, inverse, start, diagonal, project, average)
     g = zeros_for_unused(grad(train_loss, weights, create_graph=True, allow_unused=True), weights)
     if inverse.curvature == "gauss_newton":
         if outputs is None:
@@ -118,7 +118,8 @@ def hypergradient(
         matrix: Operator = GaussNewtonProducts(train_loss, outputs, weights)
     else:
         matrix = products = HessianProducts(g, weights, hyperparameters, joint=inverse.planned(start))
-    return _solve(products, matrix, g, val_gradient, direct, inverse, start, diagonal, project, average)
+    gradient = flatten(g).detach()
+    return _solve(products, matrix, gradient, val_gradient, direct, inverse, start, diagonal, project, average)
 
 
 def hypergradient_by_differences(
@@ -152,11 +153,14 @@ def hypergradient_by_differences(
     # The validation gradient first: the differences move the weights under its graph.
     val_gradient, direct = _validation(val_loss, val_gradient, weights, hyperparameters)
     here = gradient_of_sum((part() for part in parts), [*weights, *hyperparameters])
-    g = zeros_for_unused(here[: len(weights)], weights)
+    flat = flatten(zeros_for_unused(here[: len(weights)], weights))
+    # Views of one vector, which the projection needs too.
+    g = unflatten(flat, weights)
+    here = [*g, *here[len(weights) :]]
     products = DifferenceProducts(
         parts, weights, hyperparameters, inverse.planned(start), epsilon, None if central else here
     )
-    return _solve(products, products, g, val_gradient, direct, inverse, start, diagonal, project, average)
+    return _solve(products, products, flat, val_gradient, direct, inverse, start, diagonal, project, average)
 
 
 def _refuse_gauss_newton(inverse: InverseHessian, reason: str) -> None:
@@ -171,8 +175,8 @@ def _validation(
     val_gradient: Sequence[Tensor] | Tensor | None,
     weights: list[Tensor],
     hyperparameters: list[Tensor],
-) -> tuple[list[Tensor], list[Tensor | None]]:
-    """Return b per weight, and ∂L_val/∂λ per hyperparameter or None where there is none."""
+) -> tuple[Tensor, list[Tensor | None]]:
+    """Return b, flat, and ∂L_val/∂λ per hyperparameter or None where there is none."""
     if val_loss is None and val_gradient is None:
         raise ValueError("neither val_loss nor val_gradient was given; pass the validation loss or its gradient")
     direct: list[Tensor | None] = [None] * len(hyperparameters)
@@ -183,15 +187,14 @@ def _validation(
         direct = list(parts[len(wanted) - len(hyperparameters) :])
         if val_gradient is None:
             found = zeros_for_unused(parts[: len(weights)], weights)
-    pieces = unflatten(found, weights) if isinstance(found, Tensor) else list(found)
-    return [piece.detach() for piece in pieces], direct
+    return (found if isinstance(found, Tensor) else flatten(found)).detach(), direct
 
 
 def _solve(
     products: CurvatureProducts,
     matrix: Operator,
-    g: list[Tensor],
-    val_gradient: list[Tensor],
+    g: Tensor,
+    val_gradient: Tensor,
     direct: list[Tensor | None],
     inverse: InverseHessian,
     start: Solution | None,
@@ -201,7 +204,7 @@ def _solve(
 ) -> Hypergradient:
     """Solve Hp = b and put the hypergradient together."""
     averaged: Operator = average or (lambda v: v)
-    gradient, b = averaged(flatten(g).detach()), averaged(flatten(val_gradient))
+    gradient, b = averaged(g), averaged(val_gradient)
     if project:
         # A gradient of the size of rounding has no direction worth the name.
         off = _complement(gradient, least=torch.finfo(b.dtype).eps ** 0.75 * float(b.norm()))
@@ -224,7 +227,7 @@ def _solve(
         (torch.zeros_like(tensor) if ours is None else ours) - (torch.zeros_like(tensor) if theirs is None else theirs)
         for tensor, ours, theirs in zip(products.hyperparameters, direct, mixed, strict=True)
     ]
-    return Hypergradient(gradients, solution, unflatten(gradient, g), unflatten(b, g), p)
+    return Hypergradient(gradients, solution, unflatten(gradient, products.weights), unflatten(b, products.weights), p)
 
 
 def _complement(gradient: Tensor, least: float) -> Operator:
@@ -232,5 +235,5 @@ def _complement(gradient: Tensor, least: float) -> Operator:
     length = gradient.norm()
     if length <= least:
         return lambda v: v
-    unit = gradient / length
-    return lambda v: v - unit * (unit @ v)
+    square = length * length
+    return lambda v: torch.addcmul(v, gradient, (gradient @ v) / square, value=-1)
