@@ -83,13 +83,13 @@ def fit(trainer: IFTTrainer, arm: str, verbose: bool) -> float:
 
         trainer.fit(report)
     else:
-        trainer.augmenter = Fixed(transform)
+        fixed = Fixed(transform)
         train, _ = trainer._streams()
         for step in range(trainer.recipe.schedule.inner_steps):
             trainer.step = step
             trainer._prepare_step()
             images, labels, _ = next(train)
-            trainer.inner_step((images, labels))
+            trainer.inner.step(step, fixed(images), labels)
     return time.perf_counter() - began
 
 
