@@ -3,7 +3,7 @@
 import importlib
 from types import ModuleType
 
-from augnet.augmenter import Augmenter, AugmenterConfig, load
+from augnet.augmenter import Augmenter, AugmenterConfig, load, policies
 from augnet.classifier import Classifier, ClassifierConfig
 from augnet.data import from_datasets
 from augnet.export import LearnedAugment
@@ -28,6 +28,7 @@ __all__ = [
     "from_datasets",
     "hypergradient",
     "load",
+    "policies",
 ]
 
 

@@ -26,6 +26,7 @@ MOST_TRANSFORMS = 256
 LONGEST_NAME = 100
 # Far beyond what training reaches; what is larger overflows on its way through the U-Net.
 LARGEST_WEIGHT = 1e6
+POLICIES = Path(__file__).parents[1] / "policies"
 KINDS = {int: "a whole number", float: "a number", str: "text", dict: "an object", list: "a list"}
 
 
@@ -52,18 +53,28 @@ def to_bytes(augmenter: Augmenter, about: dict[str, Any] | None = None) -> bytes
     return save(tensors, {"augnet": json.dumps(header)})
 
 
+def policies() -> list[str]:
+    """Name the augmenters that travel with augnet; what each was learned on and what it gained is in its file."""
+    return sorted(path.stem for path in POLICIES.glob("*.safetensors"))
+
+
 def load(path: Path | str) -> tuple[Augmenter, dict[str, Any]]:
     """Read an augmenter, ready to use and without gradients, and what is known about it.
 
     Leaves torch's random numbers as they are.
+
+    Args:
+        path: the file; or one of `policies()`, where no file of that name is there.
 
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if it is not an augmenter's file, is damaged, or was written by a later version.
     """
     path = Path(path)
+    if not path.exists() and str(path) in policies():
+        path = POLICIES / f"{path}.safetensors"
     if not path.is_file():
-        raise FileNotFoundError(f"no augmenter at {path}")
+        raise FileNotFoundError(f"no augmenter at {path}; those that travel with augnet are {', '.join(policies())}")
     try:
         with safe_open(path, "pt") as file:
             header = _header((file.metadata() or {}).get("augnet"))

@@ -81,6 +81,8 @@ def export(arguments: list[str]) -> int:
     safety = check and check.learned(augmenter, target.strength)
     if safety is not None:
         about = {**about, "label_safety": safety.as_json()}
+    if run is not None and run.verdict:
+        about = {**about, "verdict": run.verdict}
     exported = target.export(augmenter, about, images)
 
     path.parent.mkdir(parents=True, exist_ok=True)

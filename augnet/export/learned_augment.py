@@ -71,7 +71,7 @@ class LearnedAugment(v2.Transform):
         """Read an augmenter's file, or that in the folder of a run; no code is run.
 
         Args:
-            path: the file or the folder.
+            path: the file or the folder; or a name among `augnet.policies()`.
             strength: by default that with which it was exported.
             p: probability that an image is augmented at all.
 

@@ -77,6 +77,9 @@ def sentences(
                 else "left out one at a time, none makes a difference beyond chance."
             )
         )
+    verdict = subject.run.verdict if subject.run else subject.about.get("verdict")
+    if verdict:
+        found.append(f"Compared with fixed augmentation, by classifiers trained from scratch: {verdict}.")
     return found
 
 

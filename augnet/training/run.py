@@ -63,6 +63,18 @@ class Run:
         """Whether training came to its end."""
         return "test_accuracy" in self.record
 
+    @property
+    def verdict(self) -> str | None:
+        """What `augnet compare` found, in a sentence; None where nothing has been compared yet."""
+        path = self.path / "comparison" / "comparison.json"
+        if not path.is_file():
+            return None
+        try:
+            verdict = json.loads(path.read_text(encoding="utf-8"))["verdict"]
+            return None if verdict is None else str(verdict["sentence"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is damaged ({error}); compare again, or remove it") from error
+
     def splits(self, data: DataSource | None = None) -> Splits:
         """Read the images that it learned from, cut as they were.
 

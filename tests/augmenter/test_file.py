@@ -11,7 +11,7 @@ from safetensors.torch import load as tensors_of
 from safetensors.torch import save
 
 from augnet import transforms as tf
-from augnet.augmenter import Augmenter, AugmenterConfig, load
+from augnet.augmenter import Augmenter, AugmenterConfig, load, policies
 from augnet.augmenter.file import to_bytes
 
 GOLDEN = Path(__file__).parent / "golden" / "version_1.safetensors"
@@ -246,3 +246,20 @@ def test_2100_damaged_files_load_to_a_finite_augmenter_or_are_refused(tmp_path, 
         assert bool(augmenter(torch.rand(2, augmenter.channels, 4, 4)).isfinite().all())
     # Damage to the words cannot be seen, nor, without a checksum, that to a weight's low bits; most of the rest must.
     assert least < loaded < most
+
+
+def test_augmenters_that_travel_with_augnet_are_loaded_by_name(tmp_path, monkeypatch):
+    """Each says what it was learned on and what a comparison found; a file of that name comes first."""
+    monkeypatch.chdir(tmp_path)
+    for name in policies():
+        augmenter, about = load(name)
+        x = torch.rand(2, augmenter.channels, 32, 32)
+        assert augmenter(x).shape == x.shape
+        assert about["classes"]
+        assert "test accuracy against" in about["verdict"]
+    with pytest.raises(FileNotFoundError, match=f"no augmenter at nothing; .* are {', '.join(policies())}"):
+        load("nothing")
+    own = Augmenter(AugmenterConfig(transforms=[tf.Rotate()]), 1)
+    Path(policies()[0]).write_bytes(to_bytes(own, {}))
+    assert load(policies()[0])[0].channels == 1
+    assert len(load(policies()[0])[0].transforms) == 1

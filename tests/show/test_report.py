@@ -139,3 +139,11 @@ def test_words_say_what_is_used_what_is_not_and_which_classes_a_mirror_costs(aug
         "Mirror left-right is done on 2% of images; it makes the classifier misread most images of 5 classes: "
         "a, b, c, e and 1 more."
     )
+
+
+def test_words_end_with_the_verdict_of_a_comparison(augmenter):
+    subject = Subject(
+        name="", augmenter=augmenter, images=torch.rand(1, 3, 8, 8), about={"verdict": "use it: it gains"}
+    )
+    last = sentences(subject, augmenter.summary(torch.rand(4, 3, 8, 8)), None, {}, [], 0.0)[-1]
+    assert last == "Compared with fixed augmentation, by classifiers trained from scratch: use it: it gains."

@@ -37,3 +37,17 @@ def test_images_that_came_from_python_are_handed_over(quick, tmp_path):
     with pytest.raises(ValueError, match="came from Python"):
         run.splits()
     assert len(run.splits(data).train) > 0
+
+
+def test_the_verdict_of_a_comparison_is_read_where_there_is_one(quick, tmp_path):
+    run = IFTTrainer(quick(), out=tmp_path / "run").fit()
+    assert run.verdict is None
+    path = run.path / "comparison" / "comparison.json"
+    path.parent.mkdir()
+    for content, expected in (('{"verdict": null}', None), ('{"verdict": {"sentence": "use it: why"}}', "use it: why")):
+        path.write_text(content)
+        assert run.verdict == expected
+    for content in ("{", "{}", "[]", '{"verdict": {}}'):
+        path.write_text(content)
+        with pytest.raises(ValueError, match=r"comparison.json is damaged .*; compare again, or remove it"):
+            _ = run.verdict
