@@ -42,6 +42,11 @@ def test_there_are_commands():
     assert len(COMMANDS) >= 5
 
 
+def alone(arguments):
+    at = arguments.index("--devices")
+    return [*arguments[:at], *arguments[at + 2 :]]
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_is_understood(command, workplace, monkeypatch, capsys):
     """Up to the point where training would begin."""
@@ -51,8 +56,10 @@ def test_every_command_is_understood(command, workplace, monkeypatch, capsys):
         made.append((recipe, out))
         raise ValueError("far enough")
 
-    # The verb hides the module of the same name.
-    monkeypatch.setattr(importlib.import_module("augnet.cli.train"), "IFTTrainer", begin)
+    # The verb hides the module of the same name. Several processes each read the command as one alone would.
+    train = importlib.import_module("augnet.cli.train")
+    monkeypatch.setattr(train, "IFTTrainer", begin)
+    monkeypatch.setattr(train, "launch", lambda devices, arguments: cli.main(alone(arguments)))
     assert cli.main(shlex.split(command, comments=True)[1:]) == 2
     assert capsys.readouterr().err == "augnet: far enough\n"
     assert made

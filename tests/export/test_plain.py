@@ -202,7 +202,7 @@ class Decided(Augmenter):
     def policy(self, images, noise=None, strength=1.0):
         centre = torch.tensor([0.5, -0.5]).repeat(len(images) // 2)[:, None]
         nothing, ones = torch.zeros_like(centre), torch.ones_like(centre)
-        return Policy(centre, nothing, ones, 30 * centre, nothing[:, 0], ones)
+        return Policy(centre, nothing, ones, 30 * centre, ones)
 
 
 def test_the_loss_is_that_of_a_policy_that_knows_nothing_of_the_image():
