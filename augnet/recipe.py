@@ -113,7 +113,7 @@ class OuterConfig:
         betas: of Adam's averages; the first one averages out the noise of the hypergradient, and the second has a long
             memory, so that little is changed where the validation loss has little left to say.
         second_derivative: `differences` of gradients, at half the time and a third of the memory of `exact` double
-            backward passes; what they miss is far below the noise of a batch (see `DifferenceProducts`).
+            backward passes; within batch norm they can miss it widely (see `DifferenceProducts`).
         difference_step: length of a difference, relative to the norm of the weights.
         precondition: `optimiser` divides by the root of the second moment that the classifier's AdamW keeps, the
             metric in which its weights really move; `none` takes weights as they are.

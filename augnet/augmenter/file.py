@@ -64,14 +64,14 @@ def load(path: Path | str) -> tuple[Augmenter, dict[str, Any]]:
     Leaves torch's random numbers as they are.
 
     Args:
-        path: the file; or one of `policies()`, where no file of that name is there.
+        path: the file; or one of `policies()`, where no file has that name.
 
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if it is not an augmenter's file, is damaged, or was written by a later version.
     """
     path = Path(path)
-    if not path.exists() and str(path) in policies():
+    if not path.is_file() and str(path) in policies():
         path = POLICIES / f"{path}.safetensors"
     if not path.is_file():
         raise FileNotFoundError(f"no augmenter at {path}; those that travel with augnet are {', '.join(policies())}")

@@ -5,8 +5,9 @@ with noise u uniform on (-1, 1) its magnitude is m = c + s u: signed transforms 
 limit · |m|. It is applied with probability p; a choice, such as a mirror, has nothing but its p.
 
 No gradient passes through a choice. Its probability learns from the influence of an image on the validation loss, with
-the choice and without it (`OuterLevel.step`): unbiased, where relaxed Bernoulli and straight-through gradients are not.
-The other transforms exist at amount 0 too, so their probabilities learn from slopes.
+the choice and without it (`OuterLevel.step`): unbiased, where relaxed Bernoulli and straight-through gradients are not,
+but for batch norm, through which images see each other. The other transforms exist at amount 0 too, so their
+probabilities learn from slopes.
 
 A strength other than 1 scales centre, spread and the probability of choices; magnitudes stop at 1 all the same.
 """

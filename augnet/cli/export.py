@@ -83,6 +83,9 @@ def export(arguments: list[str]) -> int:
         about = {**about, "label_safety": safety.as_json()}
     if run is not None and run.verdict:
         about = {**about, "verdict": run.verdict}
+    if strength != (1.0 if run is not None else about.get("strength", 1.0)):
+        # It was reached at another strength.
+        about = {key: value for key, value in about.items() if key != "verdict"}
     exported = target.export(augmenter, about, images)
 
     path.parent.mkdir(parents=True, exist_ok=True)

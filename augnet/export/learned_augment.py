@@ -80,7 +80,8 @@ class LearnedAugment(v2.Transform):
             ValueError: if it is damaged or no augmenter's file.
         """
         path = Path(path)
-        augmenter, about = load(path / "augmenter.safetensors" if path.is_dir() else path)
+        inside = path / "augmenter.safetensors"
+        augmenter, about = load(inside if inside.is_file() else path)
         return cls(augmenter, about, strength=about.get("strength", 1.0) if strength is None else strength, p=p)
 
     def __repr__(self) -> str:

@@ -23,7 +23,8 @@ Array = np.ndarray
 class Decision:
     """What `Augmenter.amounts` says of one image, but for the last digits of its numbers.
 
-    It looks at the weights where they are, so what is written to them counts at once.
+    It holds a copy of the weights, since memory that torch shares with other processes moves. `decision` sees when they
+    change.
 
     Args:
         augmenter: on the CPU, in single or double precision.
@@ -31,15 +32,15 @@ class Decision:
     """
 
     def __init__(self, augmenter: Augmenter, head: PolicyHead) -> None:
-        self.like = augmenter.like
+        self.state = _state(augmenter)
         self.working_size, self.noise_channels = augmenter.config.working_size, augmenter.config.noise_channels
         self.levels = []
         for block in augmenter.unet.down:
-            weights = [(w.flatten(1) if w.ndim > 1 else w[:, None]).detach().numpy() for w in block.parameters()]
+            weights = [(w.flatten(1) if w.ndim > 1 else w[:, None]).detach().numpy().copy() for w in block.parameters()]
             self.levels.append([(weights[0], weights[1]), (weights[2], weights[3])])
-        self.weight, self.bias = (entry.detach().numpy() for entry in head.linear.parameters())
-        self.limit, self.signed = head.limit.numpy(), head.signed.numpy()
-        self.gated, self.choice = head.gated.numpy(), head.choice.numpy()
+        self.weight, self.bias = (entry.detach().numpy().copy() for entry in head.linear.parameters())
+        buffers = (head.limit, head.signed, head.gated, head.choice)
+        self.limit, self.signed, self.gated, self.choice = (buffer.numpy().copy() for buffer in buffers)
 
     def __call__(
         self, images: Float[Tensor, "1 c h w"], noise: Float[Tensor, "1 n"], strength: float = 1.0
@@ -82,14 +83,20 @@ _made: "weakref.WeakKeyDictionary[Augmenter, Decision]" = weakref.WeakKeyDiction
 
 
 def decision(augmenter: Augmenter) -> Decision | None:
-    """Make the decision of an augmenter, once; None if it has to be torch's."""
+    """Make the decision of an augmenter, anew when its weights have changed; None if it has to be torch's."""
     like, head = augmenter.like, augmenter.head
+    if head is None or like.device.type != "cpu" or like.dtype not in (torch.float32, torch.float64):
+        return None
     made = _made.get(augmenter)
-    if made is None or made.like is not like:
-        if head is None or like.device.type != "cpu" or like.dtype not in (torch.float32, torch.float64):
-            return None
+    if made is None or made.state != _state(augmenter):
         made = _made[augmenter] = Decision(augmenter, head)
     return made
+
+
+def _state(augmenter: Augmenter) -> list[tuple[int, int]]:
+    """Tell apart weights that were written to, or replaced: by where they are, and torch's count of writes."""
+    # Tensors made in inference mode are not counted; they cannot be written to outside of it, either.
+    return [(w.data_ptr(), 0 if w.is_inference() else w._version) for w in augmenter.parameters()]
 
 
 def _convolve(x: Float[Array, "c h w"], weight: Float[Array, "o d"], bias: Float[Array, "o 1"]) -> Array:

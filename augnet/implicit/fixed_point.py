@@ -50,10 +50,15 @@ def update_hypergradient(
         The hypergradient; its `train_gradient` is u.
 
     Raises:
-        ValueError: if neither the update nor the validation loss depends on any hyperparameter, or an update is not
-            shaped like its part of the state.
+        ValueError: if neither the update nor the validation loss depends on any hyperparameter, an update is not
+            shaped like its part of the state, or Gauss–Newton curvature is asked for.
     """
     state, hyperparameters = list(state), list(hyperparameters)
+    if inverse.curvature == "gauss_newton":
+        raise ValueError(
+            f"{type(inverse).__name__} is set to Gauss–Newton curvature, which an update has not; set its curvature to "
+            "'hessian'"
+        )
     found, wanted = [tuple(part.shape) for part in update], [tuple(part.shape) for part in state]
     if found != wanted:
         raise ValueError(f"the update has shapes {found} but the state {wanted}; give one update per part of the state")

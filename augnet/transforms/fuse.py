@@ -97,7 +97,7 @@ def _skipping(
             result[row] = _skipping(transforms, layout, images[row], amounts[row], noise[row])
         return result
     active = amounts.tolist()
-    used_at_all = [any(column) for column in zip(*active, strict=True)]
+    used_at_all = [any(row[k] for row in active) for k in range(len(transforms))]
     amounts, noise = amounts.to(images), noise.to(images)
     for group in layout.groups:
         used = [k for k in group if used_at_all[k]]

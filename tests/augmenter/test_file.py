@@ -13,6 +13,7 @@ from safetensors.torch import save
 from augnet import transforms as tf
 from augnet.augmenter import Augmenter, AugmenterConfig, load, policies
 from augnet.augmenter.file import to_bytes
+from augnet.export import LearnedAugment
 
 GOLDEN = Path(__file__).parent / "golden" / "version_1.safetensors"
 CONFIG = AugmenterConfig(transforms=[tf.Rotate(), tf.Erase()], residual_limit=0.1, depth=1, width=1, working_size=4)
@@ -263,3 +264,10 @@ def test_augmenters_that_travel_with_augnet_are_loaded_by_name(tmp_path, monkeyp
     Path(policies()[0]).write_bytes(to_bytes(own, {}))
     assert load(policies()[0])[0].channels == 1
     assert len(load(policies()[0])[0].transforms) == 1
+
+
+def test_a_folder_does_not_hide_an_augmenter_that_travels_with_augnet(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / policies()[0]).mkdir()
+    assert load(policies()[0])[1]["classes"]
+    assert LearnedAugment.load(policies()[0]).about["classes"]

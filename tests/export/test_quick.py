@@ -82,3 +82,15 @@ def test_it_keeps_no_augmenter_alive():
     del made
     gc.collect()
     assert len(_made) == count - 1
+
+
+def test_weights_that_are_replaced_or_shared_with_a_process_are_followed():
+    """`assign` puts other tensors in place, and memory that is shared moves."""
+    made, other = learned(start_probability=0.5), learned(start_probability=0.9)
+    image = torch.rand(1, 3, 8, 8, dtype=torch.float64)
+    noise = made.draw_noise(1)
+    before = decision(made)(image, noise)
+    made.share_memory()
+    torch.testing.assert_close(decision(made)(image, noise), before, atol=1e-12, rtol=0)
+    made.load_state_dict({name: w.clone() for name, w in other.state_dict().items()}, assign=True)
+    torch.testing.assert_close(decision(made)(image, noise), other.amounts(image, noise), atol=1e-12, rtol=0)

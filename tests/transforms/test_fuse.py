@@ -176,3 +176,11 @@ def test_a_chain_of_everything_can_be_exported_for_any_batch_size():
     program = torch.export.export(Program(), (picture(), amounts, noise), dynamic_shapes=(any_size,) * 3).module()
     images, (amounts, noise) = picture(5), draw(EVERY, batch=5)
     torch.testing.assert_close(program(images, amounts, noise), T.apply(EVERY, images, amounts, noise))
+
+
+def test_no_images_give_no_images():
+    chain = [T.Rotate(), T.Brightness(), T.Erase()]
+    images = torch.zeros(0, 3, 8, 8)
+    amounts, noise = torch.zeros(0, 3), torch.zeros(0, sum(t.draws for t in chain))
+    for skip in (True, False):
+        assert T.apply(chain, images, amounts, noise, skip=skip).shape == images.shape
