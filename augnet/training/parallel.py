@@ -14,6 +14,7 @@ import os
 import signal
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -23,6 +24,15 @@ from augnet.implicit import flatten, unflatten
 from augnet.training.device import device_named
 
 WRAPPERS = ("DistributedDataParallel", "FullyShardedDataParallel", "FSDPModule")
+
+
+def _leave() -> None:
+    """Leave the other processes once they are done too: a connection that closes early can abort the one behind it."""
+    if dist.is_initialized():
+        # One that died never comes.
+        with contextlib.suppress(RuntimeError, ValueError):
+            dist.monitored_barrier(timeout=timedelta(seconds=10))
+        dist.destroy_process_group()
 
 
 @dataclass(frozen=True)
@@ -49,7 +59,7 @@ class Processes:
         if dist.is_torchelastic_launched() and not dist.is_initialized():
             with _company():
                 dist.init_process_group()
-            atexit.register(dist.destroy_process_group)
+            atexit.register(_leave)
         return cls(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else cls()
 
     @property
