@@ -32,7 +32,11 @@ class Decision:
     """
 
     def __init__(self, augmenter: Augmenter, head: PolicyHead) -> None:
-        self.state = _state(augmenter)
+        # Where to find the weights, so that looking at them takes no walk through the modules.
+        self.modules = augmenter.unet, head
+        parts = [part for module in self.modules for part in module.modules()]
+        self.places = [(part._parameters, name) for part in parts for name in part._parameters]
+        self.state = self._state()
         self.working_size, self.noise_channels = augmenter.config.working_size, augmenter.config.noise_channels
         self.levels = []
         for block in augmenter.unet.down:
@@ -58,6 +62,16 @@ class Decision:
                     x = _convolve(x, weight, bias)
             amounts = self._amounts(x.mean((1, 2)), numbers[self.noise_channels :], strength)
         return torch.from_numpy(amounts)[None]
+
+    def stale(self, augmenter: Augmenter) -> bool:
+        """Say whether weights were written to, or replaced, since."""
+        return (augmenter.unet, augmenter.head) != self.modules or self.state != self._state()
+
+    def _state(self) -> list[tuple[int, int]]:
+        """Tell weights apart by where they are, and torch's count of writes."""
+        # Tensors made in inference mode are not counted; they cannot be written to outside of it, either.
+        weights = [parameters[name] for parameters, name in self.places]
+        return [(w.data_ptr(), 0 if w.is_inference() else w._version) for w in weights]
 
     def _amounts(self, features: Array, numbers: Array, strength: float) -> Array:
         """Do what `PolicyHead.amounts` does."""
@@ -88,15 +102,9 @@ def decision(augmenter: Augmenter) -> Decision | None:
     if head is None or like.device.type != "cpu" or like.dtype not in (torch.float32, torch.float64):
         return None
     made = _made.get(augmenter)
-    if made is None or made.state != _state(augmenter):
+    if made is None or made.stale(augmenter):
         made = _made[augmenter] = Decision(augmenter, head)
     return made
-
-
-def _state(augmenter: Augmenter) -> list[tuple[int, int]]:
-    """Tell apart weights that were written to, or replaced: by where they are, and torch's count of writes."""
-    # Tensors made in inference mode are not counted; they cannot be written to outside of it, either.
-    return [(w.data_ptr(), 0 if w.is_inference() else w._version) for w in augmenter.parameters()]
 
 
 def _convolve(x: Float[Array, "c h w"], weight: Float[Array, "o d"], bias: Float[Array, "o 1"]) -> Array:
