@@ -9,6 +9,7 @@ import shlex
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from jsonargparse import DefaultHelpFormatter
 from tqdm import tqdm
@@ -138,7 +139,7 @@ def _refuse_beside_resume(own: dict[str, str], settings: list[str]) -> None:
 
 @contextlib.contextmanager
 def _bar(trainer: IFTTrainer) -> Iterator[Callable[[Progress], None]]:
-    """Show a progress bar, and now and then a line in words."""
+    """Show a progress bar if somebody looks, and now and then a line in words."""
     splits, total = trainer.splits, trainer.recipe.schedule.inner_steps
     print(
         f"{len(splits.train):,} training, {len(splits.val):,} validation and {len(splits.test or ()):,} test images of "
@@ -147,7 +148,9 @@ def _bar(trainer: IFTTrainer) -> Iterator[Callable[[Progress], None]]:
     for note in trainer.notes:
         print(f"note: {note}")
     lines = 0
-    with tqdm(total=total, initial=trainer.step, unit="step", dynamic_ncols=True, smoothing=0.05) as bar:
+    # In a file, a bar would be a line for each of its states.
+    settings: dict[str, Any] = {"unit": "step", "dynamic_ncols": True, "smoothing": 0.05, "disable": None}
+    with tqdm(total=total, initial=trainer.step, **settings) as bar:
 
         def report(progress: Progress) -> None:
             nonlocal lines
@@ -157,7 +160,6 @@ def _bar(trainer: IFTTrainer) -> Iterator[Callable[[Progress], None]]:
                 "training loss {:.3f}": progress.training_loss,
                 "validation loss {:.3f}": progress.validation_loss,
                 "hypergradient norm {:.1e}": progress.hypergradient_norm,
-                "{:.0%} of it noise": progress.hypergradient_noise,
                 "{:,.0f} images/s": progress.images_per_second,
             }
             # Before the first augmenter update there is no hypergradient to speak of.
@@ -165,7 +167,9 @@ def _bar(trainer: IFTTrainer) -> Iterator[Callable[[Progress], None]]:
             for warning in progress.warnings:
                 bar.write(f"warning: {warning}")
             if lines % 10 == 0:
-                bar.write(f"step {progress.step:,} of {total:,} · {in_words(progress.learned) or RESIDUAL}")
+                losses = f"training loss {progress.training_loss:.3f}, validation loss {progress.watched_loss:.3f}"
+                words = in_words(progress.learned) or RESIDUAL
+                bar.write(f"step {progress.step:,} of {total:,} · {losses} · {words}")
 
         yield report
 
@@ -220,5 +224,6 @@ def _finished(run: Run) -> int:
     print(f"learned     {record['in_words'] or RESIDUAL}")
     print(f"cost        {seconds:,.0f} s, of which learning the augmenter took {share:.0%}")
     print(f"run folder  {run.path}")
-    print(f"next        augmenter = augnet.Run({str(run.path)!r}).augmenter(); augmented = augmenter(images)")
+    path = shlex.quote(str(run.path))
+    print(f"next        augnet show {path} · augnet export {path} · augnet compare {path}")
     return 0

@@ -11,7 +11,7 @@ from augnet.augmenter import Learned
 AGAIN = 1000
 # Augmenter updates before a policy, or a classifier, says anything; and before the noise can be told from the mean.
 EARLY = 20
-SETTLED = 50
+SETTLED = 120
 # Share of augmenter updates that start the inverse product anew beyond which something is wrong with its settings.
 OFTEN = 0.3
 # Shares of the limit below which an augmentation cannot be seen.
@@ -20,7 +20,7 @@ FAINT = 0.02
 SURE = 4.0
 LEAST_AGREEMENT = 0.6
 # Signal over noise, in squares, of the average of all hypergradients so far, below which nothing has been learned.
-LEAST_SIGNAL = 0.5
+LEAST_SIGNAL = 0.25
 
 
 @dataclass

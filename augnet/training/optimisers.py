@@ -2,10 +2,13 @@
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
+from augnet.augmenter import Augmenter
 from augnet.recipe import InnerConfig, OuterConfig
 
 # Peak learning rates from scratch: what timm's recipes and the ResNet literature use at batch 64 to 128.
@@ -30,9 +33,49 @@ def inner_optimiser(model: nn.Module, config: InnerConfig, pretrained: bool) -> 
     return torch.optim.AdamW(groups, lr=peak)
 
 
-def outer_optimiser(weights: Iterable[nn.Parameter], config: OuterConfig) -> torch.optim.Optimizer:
-    """Make the augmenter's optimiser."""
-    return torch.optim.Adam(weights, lr=config.learning_rate, betas=config.betas)
+def outer_optimiser(augmenter: Augmenter, config: OuterConfig) -> torch.optim.Optimizer:
+    """Make the augmenter's optimiser, in which spreads and probabilities of transforms of one kind also move as one."""
+    settings: dict[str, Any] = {"lr": config.learning_rate, "betas": config.betas}
+    if augmenter.head is None:
+        return torch.optim.Adam(augmenter.parameters(), **settings)
+    transforms = augmenter.transforms
+    kinds = sorted({t.kind for t in transforms})
+    together = torch.tensor([[t.kind == kind and not t.choice for t in transforms] for kind in kinds]).float()
+    none = torch.zeros_like(together)
+    shares = torch.cat([torch.cat([none, together, none], 1), torch.cat([none, none, together], 1)])
+    return SharingAdam(augmenter.parameters(), augmenter.head.linear.bias, shares, **settings)
+
+
+class SharingAdam(torch.optim.Adam):
+    """Adam that also moves some entries of one parameter together.
+
+    Each of these entries is the sum of a value of its own and one that its group has in common, both of which Adam
+    moves. What the gradients of one entry hardly show above their noise, those of the whole group may show clearly;
+    so a group moves several times as fast as its entries would where these agree, and no faster where they do not.
+
+    Args:
+        weights: all parameters.
+        shared: one of them.
+        groups: which of its entries belong together, one row of zeros and ones for each group.
+        settings: those of Adam.
+    """
+
+    def __init__(
+        self, weights: Iterable[nn.Parameter], shared: nn.Parameter, groups: Float[Tensor, "g n"], **settings: Any
+    ) -> None:
+        self.shared, self.groups = shared, groups.to(shared)
+        # Always 0 between steps: what it becomes goes into the entries at once.
+        self.common = nn.Parameter(self.groups.new_zeros(len(groups)))
+        super().__init__([*weights, self.common], **settings)
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """Move every parameter."""
+        self.common.grad = None if self.shared.grad is None else self.groups @ self.shared.grad
+        result = super().step(closure)
+        self.shared += self.common @ self.groups
+        self.common.zero_()
+        return result
 
 
 def cosine(step: int, steps: int, warmup: float) -> float:

@@ -59,7 +59,7 @@ class OuterLevel:
         solution: of the last inverse-Hessian-vector product, where the next one starts.
         resets: how often that product blew up and was started anew.
         skipped: hypergradients left out because they were not finite.
-        noise: how much of the hypergradient is noise.
+        noise: how much is noise in the hypergradient by the policy's biases, or by all weights if there is no policy.
         notes: what was adapted, one sentence each.
 
     Raises:
@@ -69,7 +69,7 @@ class OuterLevel:
     def __init__(self, augmenter: Augmenter, recipe: Recipe, inner: InnerLevel, sample: Batch) -> None:
         self.augmenter, self.inner = augmenter, inner
         self.config, self.schedule, self.solver = recipe.outer, recipe.schedule, recipe.inverse_hessian
-        self.optimiser = outer_optimiser(augmenter.parameters(), recipe.outer)
+        self.optimiser = outer_optimiser(augmenter, recipe.outer)
         self.teacher = Teacher(inner.classifier) if recipe.outer.label_safety else None
         self.validation_loss = ValidationLoss(recipe.outer.temperature)
         self.solution: Solution | None = None
@@ -258,7 +258,9 @@ class OuterLevel:
         for group in self.optimiser.param_groups:
             group["lr"] = self.config.learning_rate * cosine(number - warmup, steps - warmup, 0.0)
         self.optimiser.step()
-        self.noise.add(gradient)
+        # The biases are what the policy is on average over images; most weights only tell images apart.
+        head = self.augmenter.head
+        self.noise.add(gradient if head is None or head.linear.bias.grad is None else head.linear.bias.grad)
 
     def _cost(self, policy: Policy) -> Float[Tensor, ""]:
         """Price of what is used, less the reward for spread; nats, mean over images."""

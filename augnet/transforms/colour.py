@@ -97,6 +97,8 @@ def _to_grey(mean: Float[Tensor, "b 3"]) -> Float[Tensor, "b 3 3"]:
 class LinearColour(DifferentiableTransform):
     """A transform that is one matrix for all pixels of an image."""
 
+    kind: ClassVar = "colour"
+
     @abstractmethod
     def matrix(self, amount: Float[Tensor, "b"], mean: Float[Tensor, "b c"]) -> Float[Tensor, "b c d"]:
         """Build the matrix, d = c + 1, of an image whose mean colour is `mean`; its last column is added."""

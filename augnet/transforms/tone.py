@@ -30,6 +30,7 @@ class Gamma(DifferentiableTransform):
 
     unit: ClassVar[str] = "octaves of exponent"
     label: ClassVar[str] = "gamma"
+    kind: ClassVar = "colour"
     maximum: ClassVar[float] = 3.0
 
     def transform(
@@ -57,6 +58,7 @@ class Solarize(DifferentiableTransform):
 
     unit: ClassVar[str] = "of full scale"
     label: ClassVar[str] = "solarize"
+    kind: ClassVar = "colour"
     maximum: ClassVar[float] = 1.0
     signed: ClassVar[bool] = False
 
@@ -83,6 +85,7 @@ class Posterize(DifferentiableTransform):
 
     unit: ClassVar[str] = "bits removed"
     label: ClassVar[str] = "fewer levels"
+    kind: ClassVar = "colour"
     maximum: ClassVar[float] = 7.0
     signed: ClassVar[bool] = False
     relaxed: ClassVar[bool] = True
@@ -112,6 +115,7 @@ class Equalize(DifferentiableTransform):
 
     unit: ClassVar[str] = "of the way"
     label: ClassVar[str] = "equalize"
+    kind: ClassVar = "colour"
     maximum: ClassVar[float] = 1.0
     signed: ClassVar[bool] = False
 
@@ -147,6 +151,7 @@ class AutoContrast(DifferentiableTransform):
 
     unit: ClassVar[str] = "of the way"
     label: ClassVar[str] = "automatic contrast"
+    kind: ClassVar = "colour"
     maximum: ClassVar[float] = 1.0
     signed: ClassVar[bool] = False
 

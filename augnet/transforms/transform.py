@@ -12,7 +12,7 @@ filters.py (neighbourhoods) and corruption.py (what cameras and files do); fuse.
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -42,6 +42,7 @@ class DifferentiableTransform(ABC):
         needs_rgb: only makes sense for three channels: red, green, blue.
         relaxed: the gradient is that of a smooth stand-in, right on average rather than to the digit.
         customary: how often it is applied before anything is known of the images, a probability.
+        kind: transforms of one kind share what is learned of them together (`SharingAdam`).
     """
 
     limit: float
@@ -55,6 +56,7 @@ class DifferentiableTransform(ABC):
     needs_rgb: ClassVar[bool] = False
     relaxed: ClassVar[bool] = False
     customary: ClassVar[float] = 0.1
+    kind: ClassVar[Literal["geometry", "colour", "detail"]] = "detail"
 
     def __post_init__(self) -> None:
         name = type(self).__name__

@@ -91,6 +91,7 @@ class Warp(DifferentiableTransform):
         projective: whether the last row of the matrix may differ from (0, 0, 1).
     """
 
+    kind: ClassVar = "geometry"
     projective: ClassVar[bool] = False
 
     @abstractmethod
@@ -115,6 +116,8 @@ class Warp(DifferentiableTransform):
 @dataclass(frozen=True, kw_only=True)
 class Flow(DifferentiableTransform):
     """A transform that is a field of displacements."""
+
+    kind: ClassVar = "geometry"
 
     @abstractmethod
     def flow(

@@ -21,7 +21,7 @@ def mirror(probability):
 WELL = {
     "resets": 0,
     "noise": 0.9,
-    "outer_steps": 100,
+    "outer_steps": 200,
     "learned": [rotation(), mirror(0.2)],
     "overfitting": 1.0,
     "agreement": 0.95,
@@ -30,8 +30,8 @@ WELL = {
 FAINT_ROTATION = FAINT * Rotate().limit
 
 RAISED = [
-    ("divergence", {"resets": 90}, "raise inverse_hessian.damping"),
-    ("noise", {"noise": 1 - 0.9 * LEAST_SIGNAL / 100}, "raise schedule.val_batch_size"),
+    ("divergence", {"resets": 180}, "raise inverse_hessian.damping"),
+    ("noise", {"noise": 1 - 0.9 * LEAST_SIGNAL / 200}, "raise schedule.val_batch_size"),
     ("collapse", {"learned": [rotation(spread=0.9 * FAINT_ROTATION), mirror(0.9 * FAINT)]}, "outer.spread_reward"),
     ("collapse", {"learned": [rotation(probability=0.9 * FAINT)]}, "outer.spread_reward"),
     ("overfitting", {"overfitting": SURE + 0.1}, "by 4.1 standard errors"),
@@ -58,7 +58,7 @@ def test_an_alarm_goes_off_once_and_names_a_setting(name, change, words):
     "change",
     [
         {},
-        {"noise": 1 - 1.1 * LEAST_SIGNAL / 100},
+        {"noise": 1 - 1.1 * LEAST_SIGNAL / 200},
         {"noise": math.nan},
         {"noise": 1.0, "outer_steps": SETTLED},
         {"learned": [rotation(spread=1.1 * FAINT_ROTATION)]},
@@ -81,5 +81,5 @@ def test_no_alarm_goes_off_for_nothing(change):
 
 def test_alarms_do_not_silence_each_other():
     alarms = Alarms()
-    assert len(alarms.check(10, **WELL | {"resets": 90})) == 1
+    assert len(alarms.check(10, **WELL | {"resets": 180})) == 1
     assert len(alarms.check(20, **WELL | {"resets": 90, "skipped": 1, "noise": 1.0})) == 2

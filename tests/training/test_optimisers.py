@@ -1,0 +1,74 @@
+"""Entries that move together: against the same problem with the common value written out, and whose kinds are whose."""
+
+import pytest
+import torch
+from torch import nn
+
+from augnet import Augmenter, AugmenterConfig, OuterConfig
+from augnet.training.optimisers import SharingAdam, outer_optimiser
+from augnet.transforms import Brightness, Contrast, MirrorLeftRight, Rotate, ShearX, Sharpness
+
+GROUPS = torch.tensor([[1.0, 1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0, 0.0]], dtype=torch.float64)
+
+
+def loss(shared, other):
+    target = torch.arange(5.0, dtype=torch.float64)
+    return ((shared - target) ** 2 * (1 + target)).sum() + (other * shared.sum() - 1) ** 2
+
+
+@pytest.mark.parametrize("settings", [{"lr": 0.1}, {"lr": 0.01, "betas": (0.5, 0.9)}])
+def test_it_is_adam_on_sums_of_own_and_common_values(settings):
+    shared, other = nn.Parameter(torch.zeros(5).double()), nn.Parameter(torch.ones(()).double())
+    own, common = nn.Parameter(torch.zeros(5).double()), nn.Parameter(torch.zeros(2).double())
+    another = nn.Parameter(torch.ones(()).double())
+    sharing = SharingAdam([shared, other], shared, GROUPS, **settings)
+    plain = torch.optim.Adam([own, another, common], **settings)
+    for _ in range(50):
+        for optimiser, value in ((sharing, loss(shared, other)), (plain, loss(own + common @ GROUPS, another))):
+            optimiser.zero_grad()
+            value.backward()
+            optimiser.step()
+    assert torch.allclose(shared, own + common @ GROUPS, rtol=0, atol=1e-12)
+    assert torch.allclose(other, another, rtol=0, atol=1e-12)
+    # And it made a difference.
+    assert (common.abs() > 0.05).all()
+
+
+def test_its_state_goes_on_where_it_stopped():
+    def make():
+        weights = nn.Parameter(torch.zeros(5).double())
+        return weights, SharingAdam([weights], weights, GROUPS, lr=0.1)
+
+    def steps(weights, optimiser, count):
+        for _ in range(count):
+            optimiser.zero_grad()
+            loss(weights, 1.0).backward()
+            optimiser.step()
+
+    whole, optimiser = make()
+    steps(whole, optimiser, 10)
+    half, first = make()
+    steps(half, first, 5)
+    rest, second = make()
+    rest.data.copy_(half.data)
+    second.load_state_dict(first.state_dict())
+    steps(rest, second, 5)
+    assert torch.equal(rest, whole)
+
+
+def test_transforms_of_a_kind_move_together_but_for_choices():
+    transforms = [MirrorLeftRight(), Rotate(), ShearX(), Brightness(), Contrast(), Sharpness()]
+    augmenter = Augmenter(AugmenterConfig(transforms=transforms), channels=3)
+    optimiser = outer_optimiser(augmenter, OuterConfig())
+    k, bias = len(transforms), augmenter.head.linear.bias
+    before = bias.detach().clone()
+    bias.grad = torch.zeros_like(bias)
+    bias.grad[2 * k + 1] = 1.0  # the probability of Rotate alone
+    optimiser.step()
+    moved = {int(entry) for entry in (bias - before).nonzero()}
+    assert moved == {2 * k + 1, 2 * k + 2}  # and with it that of ShearX, neither the mirror's nor a colour's
+
+
+def test_without_transforms_there_is_nothing_to_share():
+    augmenter = Augmenter(AugmenterConfig(transforms=[], residual_limit=0.1), channels=1)
+    assert type(outer_optimiser(augmenter, OuterConfig())) is torch.optim.Adam
