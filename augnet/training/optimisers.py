@@ -36,10 +36,10 @@ def inner_optimiser(model: nn.Module, config: InnerConfig, pretrained: bool) -> 
 def outer_optimiser(augmenter: Augmenter, config: OuterConfig) -> torch.optim.Optimizer:
     """Make the augmenter's optimiser, in which spreads and probabilities of transforms of one kind also move as one."""
     settings: dict[str, Any] = {"lr": config.learning_rate, "betas": config.betas}
-    if augmenter.head is None:
-        return torch.optim.Adam(augmenter.parameters(), **settings)
     transforms = augmenter.transforms
-    kinds = sorted({t.kind for t in transforms})
+    kinds = sorted({t.kind for t in transforms if t.kind})
+    if augmenter.head is None or not kinds:
+        return torch.optim.Adam(augmenter.parameters(), **settings)
     together = torch.tensor([[t.kind == kind and not t.choice for t in transforms] for kind in kinds]).float()
     none = torch.zeros_like(together)
     shares = torch.cat([torch.cat([none, together, none], 1), torch.cat([none, none, together], 1)])

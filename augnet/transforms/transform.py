@@ -42,7 +42,7 @@ class DifferentiableTransform(ABC):
         needs_rgb: only makes sense for three channels: red, green, blue.
         relaxed: the gradient is that of a smooth stand-in, right on average rather than to the digit.
         customary: how often it is applied before anything is known of the images, a probability.
-        kind: transforms of one kind share what is learned of them together (`SharingAdam`).
+        kind: transforms of one kind also learn together (`SharingAdam`); the others have nothing in common.
     """
 
     limit: float
@@ -56,7 +56,7 @@ class DifferentiableTransform(ABC):
     needs_rgb: ClassVar[bool] = False
     relaxed: ClassVar[bool] = False
     customary: ClassVar[float] = 0.1
-    kind: ClassVar[Literal["geometry", "colour", "detail"]] = "detail"
+    kind: ClassVar[Literal["geometry", "colour"] | None] = None
 
     def __post_init__(self) -> None:
         name = type(self).__name__

@@ -6,7 +6,7 @@ from torch import nn
 
 from augnet import Augmenter, AugmenterConfig, OuterConfig
 from augnet.training.optimisers import SharingAdam, outer_optimiser
-from augnet.transforms import Brightness, Contrast, MirrorLeftRight, Rotate, ShearX, Sharpness
+from augnet.transforms import Brightness, Contrast, Erase, MirrorLeftRight, Rotate, ShearX, Sharpness
 
 GROUPS = torch.tensor([[1.0, 1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0, 0.0]], dtype=torch.float64)
 
@@ -69,6 +69,7 @@ def test_transforms_of_a_kind_move_together_but_for_choices():
     assert moved == {2 * k + 1, 2 * k + 2}  # and with it that of ShearX, neither the mirror's nor a colour's
 
 
-def test_without_transforms_there_is_nothing_to_share():
-    augmenter = Augmenter(AugmenterConfig(transforms=[], residual_limit=0.1), channels=1)
+@pytest.mark.parametrize("transforms", [[], [Sharpness(), Erase()]])
+def test_where_nothing_is_of_a_kind_nothing_is_shared(transforms):
+    augmenter = Augmenter(AugmenterConfig(transforms=transforms, residual_limit=0.1), channels=1)
     assert type(outer_optimiser(augmenter, OuterConfig())) is torch.optim.Adam
