@@ -6,7 +6,7 @@ from torch import nn
 
 from augnet import Augmenter, AugmenterConfig, OuterConfig
 from augnet.training.optimisers import SharingAdam, outer_optimiser
-from augnet.transforms import Brightness, Contrast, Erase, MirrorLeftRight, Rotate, ShearX, Sharpness
+from augnet.transforms import Brightness, Contrast, Erase, MirrorLeftRight, Rotate, Sharpness, ShearX
 
 GROUPS = torch.tensor([[1.0, 1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0, 0.0]], dtype=torch.float64)
 
