@@ -7,6 +7,7 @@ joint run. How many that is follows from the run's own clock: its seconds over t
 classifier alone.
 """
 
+import contextlib
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,7 +19,7 @@ from torch import nn
 
 from augnet.compare.arm import Arm
 from augnet.compare.bench import Bench
-from augnet.compare.naming import chosen
+from augnet.compare.naming import arm_named, chosen
 from augnet.compare.processes import Processes
 from augnet.compare.results import Results
 from augnet.compare.retraining import key_of
@@ -107,7 +108,8 @@ def compare(
 ) -> Comparison:
     """Retrain from scratch with what a run learned and with fixed augmentation, and judge.
 
-    What was trained before, for this folder or for the tables in `known`, is not trained again.
+    What was trained before, for this folder or for the tables in `known`, is not trained again. Arms that were, with all
+    the seeds and steps asked for, are compared too, named or not.
 
     Args:
         run: a run that has come to its end, or its folder.
@@ -146,11 +148,15 @@ def compare(
     out.mkdir(parents=True, exist_ok=True)
     lengths = {budget: max(1, round(budget * run.recipe.schedule.inner_steps)) for budget in budgets}
     with Processes(bench, jobs or _default_jobs(bench)) as processes:
+        results = Results(out / "results.csv", [Path(path) for path in known])
+        keys = {arm.name: key_of(bench, arm) for arm in working}
+        for arm, key in _others_known(results, bench, keys).items():
+            if all(results.get(key, n, seed, copies) for n in lengths.values() for seed in range(seeds)):
+                working.append(arm)
+                keys[arm.name] = key
         study = Study(
-            bench=bench, seeds=seeds, copies=copies, processes=processes, tell=tell,
-            keys={arm.name: key_of(bench, arm) for arm in working},
-            results=Results(out / "results.csv", [Path(path) for path in known]),
-        )  # fmt: skip
+            bench=bench, seeds=seeds, copies=copies, processes=processes, tell=tell, keys=keys, results=results
+        )
         study.train(
             [(arm, steps) for steps in lengths.values() for arm in working],
             ahead=sum(steps + extra for steps in lengths.values()) if extra else 0,
@@ -170,6 +176,17 @@ def compare(
         notes=tuple(notes),
         out=out,
     )
+
+
+def _others_known(results: Results, bench: Bench, named: Iterable[str]) -> dict[Arm, str]:
+    """Give the arms that there are any results of, beside those already named, with their keys."""
+    others = {}
+    for name in sorted({result.arm for result in results.found.values()} - set(named)):
+        # A transform of the user's may be gone, or another arm's table come from a newer version.
+        with contextlib.suppress(ValueError, FileNotFoundError):
+            arm = arm_named(name)
+            others[arm] = key_of(bench, arm)
+    return others
 
 
 def _with_longer(

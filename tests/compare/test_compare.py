@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -56,6 +57,10 @@ def test_a_harmful_policy_is_advised_against_and_what_was_trained_is_not_trained
     assert "2 trainings to make, 6 more are known" in said[0]
     added = table.read_text().removeprefix(before.decode()).splitlines()
     assert sorted(row.split(",")[:3] for row in added) == [["learned", "48", "3"], ["none", "48", "3"]]
+
+    # A narrower comparison in the same folder leaves nothing out that is known.
+    assert compare(run, seeds=3, **(settings | {"arms": ["none"]}), tell=said.append) == replace(again, notes=())
+    assert list(accuracies(compare(run, seeds=3, **(settings | {"arms": ["none"], "budgets": [1]})))) == ["none"]
 
     # Against a policy that destroys just as much, plain images win: the same rows, read from another folder.
     mine = tmp_path / "mine.py"
