@@ -108,8 +108,8 @@ def compare(
 ) -> Comparison:
     """Retrain from scratch with what a run learned and with fixed augmentation, and judge.
 
-    What was trained before, for this folder or for the tables in `known`, is not trained again. Arms that were, with all
-    the seeds and steps asked for, are compared too, named or not.
+    What was trained before, for this folder or for the tables in `known`, is not trained again. Arms that were, with
+    all the seeds and steps asked for, are compared too, named or not.
 
     Args:
         run: a run that has come to its end, or its folder.
