@@ -109,7 +109,11 @@ class OuterConfig:
     """How the augmenter is trained: Adam on the hypergradient.
 
     Args:
-        learning_rate: at the start; a cosine takes it to 0, since what is learned last is mostly noise.
+        learning_rate: at its peak; what transforms of a kind have in common is added, and choices move four times as
+            fast.
+        rise: share of the training over which the learning rate rises from 0; after it, a cosine to 0. While the
+            classifier still learns fast, the hypergradient sees what helps its next steps, which is mild augmentation,
+            and not what helps in the end (`recipes/benchmarks/tried.md`).
         betas: of Adam's averages; the first one averages out the noise of the hypergradient, and the second has a long
             memory, so that little is changed where the validation loss has little left to say.
         second_derivative: `differences` of gradients, at half the time and a third of the memory of `exact` double
@@ -130,6 +134,7 @@ class OuterConfig:
     """
 
     learning_rate: float = 2e-3
+    rise: float = 0.5
     betas: tuple[float, float] = (0.9, 0.999)
     second_derivative: Literal["differences", "exact"] = "differences"
     difference_step: float = 0.01
@@ -148,8 +153,9 @@ class OuterConfig:
             raise ValueError(f"difference_step must be above 0, found {self.difference_step}")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas must lie in [0, 1), found {self.betas}")
-        if not 0 <= self.watch < 1:
-            raise ValueError(f"watch must lie in [0, 1), found {self.watch}")
+        for name in ("watch", "rise"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must lie in [0, 1), found {getattr(self, name)}")
         for name in ("use_price", "spread_reward", "label_safety"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, found {getattr(self, name)}")

@@ -44,7 +44,7 @@ class AugmenterConfig:
         working_size: the U-Net looks at a copy of at most this many pixels a side; transforms see the full image.
         start_spread: spread of every transform at the start, share of its limit.
         start_probability: probability of every transform that has one at the start, in (0, 1); None takes what is
-            customary: shifts often, a mirror sometimes, all else seldom.
+            customary: shifts often, a mirror and changes of light and colour sometimes, all else seldom.
         gates: `all` gives every transform a probability of being applied, `choices` only those that are choices.
     """
 

@@ -255,8 +255,9 @@ class OuterLevel:
         for weight, mean in zip(reached, gradients, strict=True):
             weight.grad = mean
         warmup, steps = self.schedule.warmup, self.schedule.inner_steps
+        share = cosine(number - warmup, steps - warmup, self.config.rise)
         for group in self.optimiser.param_groups:
-            group["lr"] = self.config.learning_rate * cosine(number - warmup, steps - warmup, 0.0)
+            group["lr"] = share * self.config.learning_rate
         self.optimiser.step()
         # The biases are what the policy is on average over images; most weights only tell images apart.
         head = self.augmenter.head

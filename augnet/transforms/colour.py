@@ -121,6 +121,7 @@ class Brightness(LinearColour):
 
     unit: ClassVar[str] = "of full scale"
     label: ClassVar[str] = "brightness"
+    customary: ClassVar[float] = 0.25
     maximum: ClassVar[float] = 1.0
 
     def matrix(self, amount: Float[Tensor, "b"], mean: Float[Tensor, "b c"]) -> Float[Tensor, "b c d"]:
@@ -139,6 +140,7 @@ class Contrast(LinearColour):
 
     unit: ClassVar[str] = "of contrast"
     label: ClassVar[str] = "contrast"
+    customary: ClassVar[float] = 0.25
     maximum: ClassVar[float] = 1.0
 
     def matrix(self, amount: Float[Tensor, "b"], mean: Float[Tensor, "b c"]) -> Float[Tensor, "b c d"]:
@@ -157,6 +159,7 @@ class Saturation(LinearColour):
 
     unit: ClassVar[str] = "of saturation"
     label: ClassVar[str] = "saturation"
+    customary: ClassVar[float] = 0.25
     maximum: ClassVar[float] = 1.0
     needs_rgb: ClassVar[bool] = True
 
@@ -179,6 +182,7 @@ class Hue(LinearColour):
 
     unit: ClassVar[str] = "degrees"
     label: ClassVar[str] = "hue"
+    customary: ClassVar[float] = 0.25
     maximum: ClassVar[float] = 180.0
     needs_rgb: ClassVar[bool] = True
 

@@ -31,6 +31,7 @@ class Gamma(DifferentiableTransform):
     unit: ClassVar[str] = "octaves of exponent"
     label: ClassVar[str] = "gamma"
     kind: ClassVar = "colour"
+    customary: ClassVar[float] = 0.25
     maximum: ClassVar[float] = 3.0
 
     def transform(

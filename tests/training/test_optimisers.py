@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from augnet import Augmenter, AugmenterConfig, OuterConfig
-from augnet.training.optimisers import SharingAdam, outer_optimiser
+from augnet.training.optimisers import LEAD, SharingAdam, outer_optimiser
 from augnet.transforms import Brightness, Contrast, Erase, MirrorLeftRight, Rotate, Sharpness, ShearX
 
-GROUPS = torch.tensor([[1.0, 1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0, 0.0]], dtype=torch.float64)
+GROUPS = torch.tensor([[1.0, 1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 3.0, 0.0]], dtype=torch.float64)
 
 
 def loss(shared, other):
@@ -56,17 +56,23 @@ def test_its_state_goes_on_where_it_stopped():
     assert torch.equal(rest, whole)
 
 
-def test_transforms_of_a_kind_move_together_but_for_choices():
+def test_transforms_of_a_kind_move_together_and_choices_on_their_own():
+    """The first step of Adam is its learning rate, whatever the gradient."""
     transforms = [MirrorLeftRight(), Rotate(), ShearX(), Brightness(), Contrast(), Sharpness()]
     augmenter = Augmenter(AugmenterConfig(transforms=transforms), channels=3)
     optimiser = outer_optimiser(augmenter, OuterConfig())
     k, bias = len(transforms), augmenter.head.linear.bias
     before = bias.detach().clone()
     bias.grad = torch.zeros_like(bias)
-    bias.grad[2 * k + 1] = 1.0  # the probability of Rotate alone
+    bias.grad[2 * k] = 1.0  # the probability of the mirror
+    bias.grad[2 * k + 1] = 1.0  # that of Rotate
     optimiser.step()
-    moved = {int(entry) for entry in (bias - before).nonzero()}
-    assert moved == {2 * k + 1, 2 * k + 2}  # and with it that of ShearX, neither the mirror's nor a colour's
+    moved = (before - bias) / OuterConfig().learning_rate
+    expected = torch.zeros_like(moved)
+    expected[2 * k] = 1 + LEAD
+    # With Rotate goes ShearX, and no colour.
+    expected[2 * k + 1], expected[2 * k + 2] = 2, 1
+    torch.testing.assert_close(moved, expected, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("transforms", [[], [Sharpness(), Erase()]])
