@@ -40,5 +40,5 @@ def minimise(loss: Callable[[], Tensor], weights: Sequence[Tensor], *, steps: in
     optimiser.step(derivatives)
     ended = derivatives()
     if not ended.isfinite():
-        raise ValueError(f"the loss is {float(ended):g} after {steps} steps; does it have a minimum?")
+        raise ValueError(f"the loss is {ended.item():g} after {steps} steps; does it have a minimum?")
     return max(float(weight.grad.abs().max()) for weight in weights if weight.grad is not None)
