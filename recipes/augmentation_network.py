@@ -7,6 +7,7 @@ HEAD
 """
 
 import argparse
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torch.autograd import grad
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
-from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
+from torch.optim.lr_scheduler import OneCycleLR
 from tqdm import trange
 
 from augnet import Classifier, ClassifierConfig
@@ -92,16 +93,21 @@ def make_classifier(splits: Splits, full: bool) -> Classifier:
     return Classifier(small, [0.5] * splits.channels, [0.25] * splits.channels)
 
 
-def train(splits: Splits, row: str, *, full: bool = False, steps: int, batch: int = 64, seed: int = 0) -> Trained:
-    """Train a classifier on painted images and, in the rows that learn, the painter beside it; test both."""
+def train(
+    splits: Splits, row: str, *, full: bool = False, steps: int, batch: int = 64, seed: int = 0, share: float = 1.0
+) -> Trained:
+    """Train a classifier on painted images and, in the rows that learn, the painter beside it; test both.
+
+    `share` is the regulariser's weight.
+    """
     torch.manual_seed(seed)
     classifier, rule = make_classifier(splits, full).to(DEVICE), ROWS[row]
     painter = None if row == "no network" else Painter(splits.channels).to(DEVICE)
     learned = [] if rule is None else list(painter.parameters())
     names, weights = (list(column) for column in zip(*classifier.named_parameters(), strict=True))
     inner = torch.optim.SGD(weights, lr=RATE, momentum=0.9, nesterov=True)
-    outer = torch.optim.Adam(learned or [torch.zeros(0)], lr=0.003)
-    schedules = [OneCycleLR(inner, RATE, steps, pct_start=0.1, cycle_momentum=False), CosineAnnealingLR(outer, steps)]
+    outer = torch.optim.Adam(learned or [torch.zeros(0)])
+    schedule = OneCycleLR(inner, RATE, steps, pct_start=0.1, cycle_momentum=False)
     training, validation = batches(splits.train, batch, seed), batches(splits.val, 128, seed + 1)
 
     def loss(weights: list[Tensor], images: Tensor, labels: Tensor) -> Tensor:
@@ -111,7 +117,7 @@ def train(splits: Splits, row: str, *, full: bool = False, steps: int, batch: in
         return loss(weights, painted, labels) + 2.5e-4 * torch.stack([w.square().sum() for w in weights]).sum()
 
     def validation_loss(weights: list[Tensor]) -> Tensor:
-        return loss(weights, *unseen) + painter.regulariser(unseen[0])
+        return loss(weights, *unseen) + share * painter.regulariser(unseen[0])
 
     for step in trange(steps, desc=f"{row}, seed {seed}"):
         images, labels = (tensor.to(DEVICE) for tensor in next(training)[:2])
@@ -122,13 +128,13 @@ def train(splits: Splits, row: str, *, full: bool = False, steps: int, batch: in
                 slopes = rule(training_loss, validation_loss, weights, learned)
             for weight, slope in zip(learned, slopes, strict=True):
                 weight.grad = slope
+            outer.param_groups[0]["lr"] = 0.0015 * (1 + math.cos(math.pi * step / steps))
             outer.step()
         painted = painted.detach()
         for weight, slope in zip(weights, grad(training_loss(weights), weights), strict=True):
             weight.grad = slope
         inner.step()
-        for schedule in schedules:
-            schedule.step()
+        schedule.step()
     return Trained(painter, *accuracies(splits, classifier.eval(), painter))
 
 
@@ -163,12 +169,14 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="ResNet-18 on all images for 60,000 steps; wants a GPU")
     parser.add_argument("--size", type=int, default=100, help="training images, and validation images; not with --full")
     parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS))
+    parser.add_argument("--regulariser", type=float, default=1.0, help="its weight in the validation loss")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", default="augmentation_network.png")
     options = parser.parse_args()
     source = source_from(options.data, options.root)
     source = source if options.full else replace(source, train_size=options.size, val_size=options.size)
-    size = {"full": True, "steps": 60_000, "batch": 128} if options.full else {"steps": 300}
+    size: dict = {"full": True, "steps": 60_000, "batch": 128} if options.full else {"steps": 300}
+    size["share"] = options.regulariser
     splits = {seed: source.load(seed) for seed in options.seeds}
     found = {row: [train(splits[seed], row, seed=seed, **size) for seed in options.seeds] for row in options.rows}
     print("| row | test accuracy | averaged over copies | every seed |\n|---|---|---|---|")

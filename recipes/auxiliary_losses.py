@@ -2,7 +2,21 @@
 
     python recipes/auxiliary_losses.py [--data digits] [--labels 2] [--seeds 0 1 2 3 4]
 
-HEAD
+What AuxiLearn shows (Navon et al. 2021): which auxiliary tasks help need not be known beforehand. The main task has two
+labels per class, and two more for validation. All images, labelled or not, have auxiliary targets: coordinates on the
+graph of nearest neighbours, clusters, a thumbnail, and one planted to do harm, numbers drawn once per image. Arms that
+learn no combination have no use for validation and train on all labels; so does the last, with the combination learned.
+
+45 seconds of one core. Digits, means over five seeds, and the lowest and highest of them:
+
+    combination                    | test accuracy        | test loss, nats
+    main task alone                | 73.9 % (71.5 - 77.5) | 1.122
+    equal weights                  | 74.4 % (71.0 - 79.0) | 1.412
+    learned, on half of the labels | 72.9 % (67.6 - 78.5) | 1.265
+    learned, retrained             | 82.3 % (80.0 - 85.8) | 0.872
+
+In every seed the learned combination beats both; neighbours weigh 17 and noise 0.2 (medians; all begin at 1). Projected,
+and at an outer learning rate of 0.1, two of six trainings turned to the noise instead and were below the main task.
 """
 
 import argparse
@@ -83,7 +97,7 @@ class Combination(nn.Module):
 
     def __init__(self, losses: int, weight: float = 1.0, hidden: int = 4) -> None:
         super().__init__()
-        # expm1 and log: the inverse of softplus.
+        # The inverse of softplus.
         self.linear = nn.Parameter(torch.full((losses,), weight).expm1().log())
         self.inward = nn.Parameter(torch.randn(hidden, losses))
         self.outward = nn.Parameter(torch.full((hidden,), weight / 50).expm1().log())

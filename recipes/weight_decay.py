@@ -106,9 +106,9 @@ def draw(found: dict[str, dict[str, Tuned]]) -> Figure:
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     over_time, by_number = figure.subplots(1, 2, sharey=True)
     for number, (model, runs) in enumerate(found.items()):
-        *_, finest = runs.values()
-        over_time.plot(finest.validation, color=f"C{number}", label=model)
-        ends = [(run.hyperparameters, run.validation[-1]) for run in runs.values()]
+        by_size = sorted(runs.values(), key=lambda run: run.hyperparameters)
+        over_time.plot(by_size[-1].validation, color=f"C{number}", label=model)
+        ends = [(run.hyperparameters, run.validation[-1]) for run in by_size]
         by_number.plot(*zip(*ends, strict=True), "o-", color=f"C{number}", label=model)
     over_time.set(xlabel="outer steps", ylabel="validation loss (nats)", yscale="log", title="one decay per weight")
     by_number.set(xlabel="weight decays learned", xscale="log", title="where it ends")

@@ -51,7 +51,7 @@ def test_the_grains_cover_every_weight_of_every_model(script, splits, model):
 
 
 def test_the_figure_has_a_line_for_each_model(script, by_layer, by_weight):
-    figure = script.draw({"linear": {"few": by_layer, "many": by_weight}})
+    figure = script.draw({"linear": {"many": by_weight, "few": by_layer}})
     over_time, by_number = figure.axes
     assert over_time.lines[0].get_ydata().tolist() == by_weight.validation
     assert by_number.lines[0].get_xdata().tolist() == [2, 2570]
