@@ -185,7 +185,9 @@ def main() -> None:
         every = ", ".join(f"{one.plain:.1%} / {one.averaged:.1%}" for one in trained)
         print(f"| {row} | {plain:.1%} | {averaged:.1%} | {every} |")
     images = splits[options.seeds[0]].train.batch(range(12))[0].to(DEVICE)
-    draw(images, {row: trained[0].painter for row, trained in found.items() if trained[0].painter}).savefig(options.out)
+    draw(images, {row: trained[0].painter for row, trained in found.items() if trained[0].painter}).savefig(
+        options.out, dpi=120, bbox_inches="tight"
+    )
 
 
 if __name__ == "__main__":
