@@ -3,7 +3,21 @@
     python recipes/augmentation_network.py [--data digits] [--size 100] [--seeds 0 1 2]
     python recipes/augmentation_network.py --data cifar10 --root data --full     # ResNet-18, wants a GPU
 
-HEAD
+In the paper (CIFAR-10, ResNet-18) learning beats none, and three Neumann terms do as well as three unrolled steps and
+better than the identity. Here "none" keeps the network as it starts, "no network" leaves it out, and predictions are
+averaged over 16 painted copies of a test image in the last column. Four minutes of one core; 6,497 hyperparameters;
+100 digits to train on and 100 to validate; means of three seeds:
+
+    row               | test accuracy | averaged over copies
+    no network        | 91.6 %        | 91.6 %
+    none              | 89.7 %        | 91.2 %
+    regulariser alone | 92.1 %        | 92.1 %
+    identity          | 91.3 %        | 92.2 %
+    Neumann           | 91.9 %        | 92.2 %
+    unrolled          | 91.8 %        | 92.4 %
+
+The order is the paper's, but the hypergradient does not deserve it: the reference code's regulariser, which asks for
+draws that differ, does as much alone, and all are within the noise of leaving the network out. `--full` was never run.
 """
 
 import argparse

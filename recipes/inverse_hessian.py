@@ -10,8 +10,8 @@ seconds of one core. Relative error and cosine of the hypergradient, seed 0:
     Neumann                0.88   0.48     0.09   1.00     0.92   0.55     0.65   0.80
     unrolled               0.88   0.48     0.09   1.00     0.92   0.55     0.65   0.80
     Nyström                2.2    0.03     0.72   0.74     2.0    0.46     0.68   0.74
-    conjugate gradients    0.07   1.00     5e-15  1.00     0.48   0.88     2e-8   1.00
-    time (ms), memory (kB) of 100: Neumann 50, 218; unrolled 106, 15,915 (network)
+    conjugate gradients    0.07   1.00     1e-14  1.00     0.48   0.88     2e-8   1.00
+    time (ms), memory (kB) of 100: Neumann 55, 218; unrolled 116, 15,900 (network)
 
 K Neumann terms are K unrolled steps, term by term, in half the time and in memory that does not grow. Conjugate
 gradients are far ahead on small problems, where the Hessian is the same at every product.

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from torch.autograd import grad
+from torch.nn.functional import cross_entropy
 
 from augnet.data import Digits
 from augnet.implicit import flatten
@@ -14,22 +16,46 @@ def splits():
     return Digits(size=8, train_size=60, val_size=60).load(seed=0)
 
 
+class Small:
+    """Four painted and four unseen images in float64, a linear classifier, and noise that stays."""
+
+    def __init__(self, script):
+        torch.manual_seed(0)
+        self.images, self.unseen, self.noise = torch.rand(3, 4, 1, 8, 8, dtype=torch.float64)
+        self.labels, self.painter = torch.tensor([0, 1, 0, 1]), script.Painter(1).double()
+        self.weights = [torch.randn(64, 2, dtype=torch.float64).div(8).requires_grad_()]
+        self.learned = list(self.painter.parameters())
+
+    def loss(self, weights, x):
+        return cross_entropy((x - 0.5).flatten(1) @ weights[0], self.labels)
+
+    def train(self, weights):
+        unet = self.painter.unet
+        residual = unet.decode(unet.encode(torch.cat([self.images, self.noise], dim=1))).tanh() / 4
+        return self.loss(weights, self.images + residual)
+
+    def val(self, weights):
+        return self.loss(weights, self.unseen)
+
+    def gradient(self, rule):
+        return rule(self.train, self.val, self.weights, self.learned)
+
+    def behind_three_steps(self, rate):
+        """Give the validation loss behind three steps of training."""
+        weights = self.weights
+        for _ in range(3):
+            weights = [w - rate * g for w, g in zip(weights, grad(self.train(weights), weights), strict=True)]
+        return self.val(weights).item()
+
+
 @pytest.fixture(scope="module")
-def rules(script):
-    """Give each rule's gradient on one small problem in float64: a linear classifier of four painted images."""
-    torch.manual_seed(0)
-    images, labels = torch.rand(4, 1, 8, 8, dtype=torch.float64), torch.tensor([0, 1, 0, 1])
-    unseen = torch.rand(4, 1, 8, 8, dtype=torch.float64)
-    painter = script.Painter(1).double()
-    noise = torch.randn(4, 1, 8, 8, dtype=torch.float64)
-    painted = images + painter.unet.decode(painter.unet.encode(torch.cat([images, noise], dim=1))).tanh() / 4
-    weights = [torch.randn(64, 2, dtype=torch.float64).div(8).requires_grad_()]
+def small(script):
+    return Small(script)
 
-    def loss(weights, x):
-        return torch.nn.functional.cross_entropy((x - 0.5).flatten(1) @ weights[0], labels)
 
-    given = lambda w: loss(w, painted), lambda w: loss(w, unseen), weights, list(painter.parameters())
-    return {row: flatten(script.ROWS[row](*given)).detach() for row in LEARNED}
+@pytest.fixture(scope="module")
+def rules(script, small):
+    return {row: flatten(small.gradient(script.ROWS[row])).detach() for row in LEARNED}
 
 
 def test_the_painter_is_the_papers(script):
@@ -41,6 +67,18 @@ def test_three_neumann_terms_are_three_unrolled_steps_and_the_identity_points_th
     unrolled = rules["unrolled"]
     assert (rules["Neumann"] - unrolled).norm() < 0.1 * unrolled.norm()
     assert torch.cosine_similarity(rules["identity"], unrolled, dim=0) > 0.9
+
+
+@pytest.mark.parametrize("row", LEARNED)
+def test_a_step_against_the_hypergradient_lowers_the_validation_loss_that_training_leads_to(script, row):
+    small = Small(script)
+    before = small.behind_three_steps(script.RATE)
+    slopes = small.gradient(script.ROWS[row])
+    length = flatten(slopes).norm()
+    with torch.no_grad():
+        for weight, slope in zip(small.learned, slopes, strict=True):
+            weight -= 0.1 * slope / length
+    assert small.behind_three_steps(script.RATE) < before
 
 
 def test_images_are_not_cut_off_at_black_and_white(script):
