@@ -107,13 +107,8 @@ def make_classifier(splits: Splits, full: bool) -> Classifier:
     return Classifier(small, [0.5] * splits.channels, [0.25] * splits.channels)
 
 
-def train(
-    splits: Splits, row: str, *, full: bool = False, steps: int, batch: int = 64, seed: int = 0, share: float = 1.0
-) -> Trained:
-    """Train a classifier on painted images and, in the rows that learn, the painter beside it; test both.
-
-    `share` is the regulariser's weight.
-    """
+def train(splits: Splits, row: str, *, full: bool = False, steps: int, batch: int = 64, seed: int = 0) -> Trained:
+    """Train a classifier on painted images and, in the rows that learn, the painter beside it; test both."""
     torch.manual_seed(seed)
     classifier, rule = make_classifier(splits, full).to(DEVICE), ROWS[row]
     painter = None if row == "no network" else Painter(splits.channels).to(DEVICE)
@@ -131,7 +126,7 @@ def train(
         return loss(weights, painted, labels) + 2.5e-4 * torch.stack([w.square().sum() for w in weights]).sum()
 
     def validation_loss(weights: list[Tensor]) -> Tensor:
-        return loss(weights, *unseen) + share * painter.regulariser(unseen[0])
+        return loss(weights, *unseen) + painter.regulariser(unseen[0])
 
     for step in trange(steps, desc=f"{row}, seed {seed}"):
         images, labels = (tensor.to(DEVICE) for tensor in next(training)[:2])
@@ -165,9 +160,11 @@ def accuracies(splits: Splits, classifier: nn.Module, painter: Painter | None, c
 
 
 @torch.no_grad()
-def draw(images: Tensor, painters: dict[str, Painter]) -> Figure:
-    """Draw images, and what every painter makes of them in two draws of its noise."""
-    sheet = {"as they are": images, **{f"{row}, {n}": p(images) for row, p in painters.items() for n in (1, 2)}}
+def draw(images: Tensor, found: dict[str, list[Trained]]) -> Figure:
+    """Draw images, and what the first seed's painter of every row makes of them in two draws of its noise."""
+    sheet = {"as they are": images}
+    for row, (first, *_) in found.items():
+        sheet |= {f"{row}, {number}": first.painter(images) for number in (1, 2) if first.painter}
     figure = Figure(figsize=(9, 0.75 * len(sheet)), layout="constrained")
     for axes, (name, shown) in zip(figure.subplots(len(sheet)), sheet.items(), strict=True):
         axes.imshow(torch.cat([*shown.clamp(0, 1).cpu()], dim=2).permute(1, 2, 0), cmap="gray", vmin=0, vmax=1)
@@ -183,14 +180,12 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="ResNet-18 on all images for 60,000 steps; wants a GPU")
     parser.add_argument("--size", type=int, default=100, help="training images, and validation images; not with --full")
     parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS))
-    parser.add_argument("--regulariser", type=float, default=1.0, help="its weight in the validation loss")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", default="augmentation_network.png")
     options = parser.parse_args()
     source = source_from(options.data, options.root)
     source = source if options.full else replace(source, train_size=options.size, val_size=options.size)
-    size: dict = {"full": True, "steps": 60_000, "batch": 128} if options.full else {"steps": 300}
-    size["share"] = options.regulariser
+    size = {"full": True, "steps": 60_000, "batch": 128} if options.full else {"steps": 300}
     splits = {seed: source.load(seed) for seed in options.seeds}
     found = {row: [train(splits[seed], row, seed=seed, **size) for seed in options.seeds] for row in options.rows}
     print("| row | test accuracy | averaged over copies | every seed |\n|---|---|---|---|")
@@ -199,9 +194,7 @@ def main() -> None:
         every = ", ".join(f"{one.plain:.1%} / {one.averaged:.1%}" for one in trained)
         print(f"| {row} | {plain:.1%} | {averaged:.1%} | {every} |")
     images = splits[options.seeds[0]].train.batch(range(12))[0].to(DEVICE)
-    draw(images, {row: trained[0].painter for row, trained in found.items() if trained[0].painter}).savefig(
-        options.out, dpi=120, bbox_inches="tight"
-    )
+    draw(images, found).savefig(options.out, dpi=120, bbox_inches="tight")
 
 
 if __name__ == "__main__":
