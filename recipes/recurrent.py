@@ -9,10 +9,10 @@ Optuna's default, with one decay per tensor, since neither could do anything wit
 100 seconds of one core. Nats per character; 21,845 hyperparameters, and 20 in a search:
 
     settings         | training | validation | test  | trainings | core seconds
-    untuned          | 0.033    | 5.918      | 6.373 | 1         | 6
-    tuned in one run | 1.313    | 2.380      | 3.380 | 1         | 27
-    random search    | 2.400    | 3.127      | 3.304 | 5         | 34
-    Optuna           | 2.719    | 3.092      | 3.172 | 5         | 33
+    untuned          | 0.030    | 6.006      | 6.305 | 1         | 7
+    tuned in one run | 0.774    | 2.543      | 3.638 | 1         | 26
+    random search    | 2.082    | 3.052      | 3.195 | 4         | 29
+    Optuna           | 2.686    | 3.088      | 3.171 | 5         | 30
 
 Validation is overfitted, as it should be: a nat below the test loss, where the searches stay together with it. For the
 test loss, ten validation sequences are too few for as many hyperparameters, and the searches do better.
