@@ -10,8 +10,8 @@ seconds of one core. Relative error and cosine of the hypergradient, seed 0:
     Neumann                0.88   0.48     0.09   1.00     0.92   0.55     0.65   0.80
     unrolled               0.88   0.48     0.09   1.00     0.92   0.55     0.65   0.80
     Nyström                2.2    0.03     0.72   0.74     2.0    0.46     0.68   0.74
-    conjugate gradients    0.07   1.00     5e-15  1.00     0.48   0.88     2e-8   1.00
-    time (ms), memory (kB) of 100: Neumann 50, 218; unrolled 106, 15,915 (network)
+    conjugate gradients    0.07   1.00     1e-14  1.00     0.48   0.88     2e-8   1.00
+    time (ms), memory (kB) of 100: Neumann 55, 218; unrolled 116, 15,900 (network)
 
 K Neumann terms are K unrolled steps, term by term, in half the time and in memory that does not grow. Conjugate
 gradients are far ahead on small problems, where the Hessian is the same at every product.
@@ -31,23 +31,15 @@ from torch import Tensor
 from torch.autograd import grad
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.functional import binary_cross_entropy_with_logits, cosine_similarity
-from torch.optim import LBFGS
 from tqdm import tqdm
 
 from augnet import implicit
-from augnet.implicit import Hypergradient, InverseHessian, flatten, hypergradient, unrolled_hypergradient
+from augnet.implicit import Hypergradient, InverseHessian, Unrolled, flatten, hypergradient, unrolled_hypergradient
 
 # Hidden units of each model.
 MODELS = {"linear": [], "network": [8]}
-# What spends K products, at a largest eigenvalue L.
-METHODS: dict[str, Callable[[int, float], InverseHessian]] = {
-    "identity": lambda K, L: implicit.Identity(),
-    "Neumann": lambda K, L: implicit.Neumann(steps=K, step_size=1 / L),
-    "conjugate gradients": lambda K, L: implicit.ConjugateGradient(steps=K),
-    # Beyond the sketch, curvature is about that of the decays.
-    "Nyström": lambda K, L: implicit.Nystrom(rank=K, rho=math.exp(-4)),
-}
-UNROLLED = "unrolled"
+# One method at one number of products: what is measured, by its name.
+Row = dict[str, float]
 
 
 class Problem(NamedTuple):
@@ -63,31 +55,19 @@ class Problem(NamedTuple):
         losses = self.training_loss(self.weights), self.validation_loss(self.weights)
         return hypergradient(*losses, self.weights, self.log_decays, inverse)
 
-    def answer(self, method: str, products: int) -> Tensor:
-        """Compute the hypergradient, flat; unrolled steps have the step size of the Neumann series."""
-        if method == UNROLLED:
-            given = self.training_loss, self.validation_loss, self.weights, self.log_decays
-            return flatten(unrolled_hypergradient(*given, steps=products, step_size=1 / self.largest).gradients)
-        return flatten(self.solve(METHODS[method](products, self.largest)).gradients)
 
-
-class Row(NamedTuple):
-    """How far an approximation is from the exact answer, and what it cost.
-
-    Args:
-        products: Hessian-vector products, or unrolled steps.
-        error, cosine: of the hypergradient; the error is relative.
-        error_of_p: relative, of the inverse-Hessian-vector product; nan for unrolled steps, which have none.
-        milliseconds: of one core, for the whole hypergradient.
-        kilobytes: kept for backward passes.
-    """
-
-    products: int
-    error: float
-    cosine: float
-    error_of_p: float
-    milliseconds: float
-    kilobytes: float
+# What spends K products, or takes K steps.
+METHODS: dict[str, Callable[[Problem, int], Hypergradient | Unrolled]] = {
+    "identity": lambda given, K: given.solve(implicit.Identity()),
+    "Neumann": lambda given, K: given.solve(implicit.Neumann(steps=K, step_size=1 / given.largest)),
+    "conjugate gradients": lambda given, K: given.solve(implicit.ConjugateGradient(steps=K)),
+    # Beyond the sketch, curvature is about that of the decays.
+    "Nyström": lambda given, K: given.solve(implicit.Nystrom(rank=K, rho=math.exp(-4))),
+    "unrolled": lambda given, K: unrolled_hypergradient(
+        given.training_loss, given.validation_loss, given.weights, given.log_decays, steps=K,
+        step_size=1 / given.largest,
+    ),
+}  # fmt: skip
 
 
 def problem(hidden: list[int], seed: int = 0) -> Problem:
@@ -111,15 +91,7 @@ def problem(hidden: list[int], seed: int = 0) -> Problem:
     def training_loss(weights: list[Tensor]) -> Tensor:
         return validation_loss(weights, train) + flatten(log_decays).exp() @ flatten(weights).square() / 2
 
-    optimiser = LBFGS(weights, max_iter=2000, tolerance_grad=1e-13, tolerance_change=0, line_search_fn="strong_wolfe")
-
-    def closure() -> Tensor:
-        optimiser.zero_grad()
-        loss = training_loss(weights)
-        loss.backward(inputs=weights)
-        return loss
-
-    optimiser.step(closure)
+    implicit.minimise(lambda: training_loss(weights), weights)
     products = implicit.HessianProducts(grad(training_loss(weights), weights, create_graph=True), weights)
     largest, _ = implicit.largest_eigenvalue(products, flatten(weights).detach(), 100)
     return Problem(weights, log_decays, training_loss, validation_loss, largest)
@@ -129,48 +101,45 @@ def distance(found: Tensor, exact: Tensor) -> float:
     return float((found - exact).norm() / exact.norm())
 
 
-def kept(action: Callable[..., object], *arguments: object) -> float:
-    """Count the kilobytes that autograd keeps for backward passes, every storage once."""
-    storages = {}
+def measure(method: str, given: Problem, products: int, best: Hypergradient) -> Row:
+    """Hold a method against the best there is, and count the storages that autograd keeps, each once."""
+    kept: dict[int, Tensor] = {}
 
-    def pack(tensor: Tensor) -> Tensor:
+    def keep(tensor: Tensor) -> Tensor:
         # The tensor itself is remembered, or its address could be given to another one.
-        storages[tensor.untyped_storage().data_ptr()] = tensor
+        kept[tensor.untyped_storage().data_ptr()] = tensor
         return tensor
 
-    with saved_tensors_hooks(pack, lambda tensor: tensor):
-        action(*arguments)
-    return sum(tensor.untyped_storage().nbytes() for tensor in storages.values()) / 1024
+    began = time.process_time()
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        answer = METHODS[method](given, products)
+    spent = 1000 * (time.process_time() - began)
+    found, exact = flatten(answer.gradients), flatten(best.gradients)
+    return {
+        "products": products,
+        "error of p": distance(answer.product, best.product) if isinstance(answer, Hypergradient) else math.nan,
+        "relative error": distance(found, exact),
+        "cosine": float(cosine_similarity(found, exact, 0)),
+        "time (ms)": spent,
+        "memory (kB)": sum(tensor.untyped_storage().nbytes() for tensor in kept.values()) / 1024,
+    }
 
 
 def compare(given: Problem, products: list[int]) -> dict[str, list[Row]]:
-    """Measure every approximation, and unrolled steps, at each number of products."""
+    """Measure every method at each number of products."""
     best = given.solve(implicit.Exact())
-    exact, p = flatten(best.gradients), best.solution.value
-    found: dict[str, list[Row]] = {method: [] for method in (*METHODS, UNROLLED)}
-    for method, number in tqdm([(method, number) for method in found for number in products]):
-        began = time.process_time()
-        answer = given.answer(method, number)
-        spent = 1000 * (time.process_time() - began)
-        error_of_p = math.nan
-        if method != UNROLLED:
-            error_of_p = distance(given.solve(METHODS[method](number, given.largest)).solution.value, p)
-        cosine = float(cosine_similarity(answer, exact, 0))
-        memory = kept(given.answer, method, number)
-        found[method].append(Row(number, distance(answer, exact), cosine, error_of_p, spent, memory))
-    return found
+    return {method: [measure(method, given, K, best) for K in products] for method in tqdm(METHODS)}
 
 
 def draw(found: dict[str, dict[str, list[Row]]]) -> Figure:
-    """Draw errors, cosine, time and memory of every approximation by the number of products."""
+    """Draw error, cosine, time and memory of every method by the number of products."""
     figure = Figure(figsize=(14, 3 * len(found)), layout="constrained")
-    fields = {"error": "relative error", "cosine": "cosine", "milliseconds": "time (ms)", "kilobytes": "memory (kB)"}
     for places, (model, methods) in zip(figure.subplots(len(found), 4, squeeze=False), found.items(), strict=True):
-        for axes, (field, label) in zip(places, fields.items(), strict=True):
+        for axes, field in zip(places, ("relative error", "cosine", "time (ms)", "memory (kB)"), strict=True):
             for method, rows in methods.items():
-                style = "k+" if method == UNROLLED else ".-"
-                axes.plot([r.products for r in rows], [getattr(r, field) for r in rows], style, label=method)
-            axes.set(xscale="log", xlabel="products or unrolled steps", ylabel=label, title=model)
+                style = "k+" if method == "unrolled" else ".-"
+                axes.plot([row["products"] for row in rows], [row[field] for row in rows], style, label=method)
+            axes.set(xscale="log", xlabel="products or unrolled steps", ylabel=field, title=model)
             axes.set_yscale("linear" if field == "cosine" else "log")
         places[0].legend(frameon=False, fontsize=8)
     return figure
@@ -183,16 +152,10 @@ def main() -> None:
     parser.add_argument("--out", default="inverse_hessian.png")
     options = parser.parse_args()
     found = {model: compare(problem(hidden, options.seed), options.products) for model, hidden in MODELS.items()}
-    print(
-        "| model | method | products | error of p | of the hypergradient | cosine | ms | kB kept |\n" + "|---" * 8 + "|"
-    )
-    for model, methods in found.items():
-        for method, rows in methods.items():
-            for r in rows:
-                print(
-                    f"| {model} | {method} | {r.products} | {r.error_of_p:.1e} | {r.error:.1e} | {r.cosine:.4f} | "
-                    f"{r.milliseconds:.1f} | {r.kilobytes:.0f} |"
-                )
+    rows = [(model, method, row) for model, methods in found.items() for method in methods for row in methods[method]]
+    print("| model | method | " + " | ".join(rows[0][2]) + " |\n" + "|---" * 8 + "|")
+    for model, method, row in rows:
+        print(f"| {model} | {method} | " + " | ".join(f"{number:.3g}" for number in row.values()) + " |")
     draw(found).savefig(options.out, dpi=150)
 
 

@@ -19,8 +19,8 @@ Which weights share a decay is a line of `GRAINS`; one per layer is `lambda weig
 """
 
 import argparse
-import dataclasses
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -28,9 +28,9 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import Adam
-from tqdm import tqdm
+from tqdm import trange
 
-from augnet.data import source_from
+from augnet.data import Splits, source_from
 from augnet.implicit import Neumann, joint_descent
 
 MODELS: dict[str, Callable[[int], nn.Sequential]] = {
@@ -56,15 +56,6 @@ GRAINS: dict[str, Callable[[list[Tensor]], list[Tensor]]] = {
 }
 
 
-class Images(NamedTuple):
-    """Images (n, c, h, w) with labels (n,) to train on, validate on and test on, and the number of classes."""
-
-    train: tuple[Tensor, Tensor]
-    val: tuple[Tensor, Tensor]
-    test: tuple[Tensor, Tensor]
-    classes: int
-
-
 class Tuned(NamedTuple):
     """What came of a run.
 
@@ -73,7 +64,6 @@ class Tuned(NamedTuple):
         validation: validation loss at every outer step, before it; nats.
         train_loss, test_loss: at the end, without the decay; nats.
         test_accuracy: at the end, a share.
-        resets: how often the inverse-Hessian product blew up.
     """
 
     hyperparameters: int
@@ -81,51 +71,34 @@ class Tuned(NamedTuple):
     train_loss: float
     test_loss: float
     test_accuracy: float
-    resets: int
 
 
-def load(data: str, images: int, seed: int) -> Images:
-    """Read as few images to train and to validate, and all for the test."""
-    splits = dataclasses.replace(source_from(data), train_size=images, val_size=images).load(seed)
-    if splits.test is None:
-        raise ValueError(f"{data!r} sets no test images apart; give test/ or test.npz beside the training images")
-    train, val, test = (part.batch(range(len(part))) for part in (splits.train, splits.val, splits.test))
-    return Images(train, val, test, len(splits.classes))
-
-
-def tune(images: Images, model: str, grain: str, steps: int, seed: int = 0, rate: float = 0.01) -> Tuned:
+def tune(splits: Splits, model: str, grain: str, steps: int, seed: int = 0, rate: float = 0.01) -> Tuned:
     """Train a network and its weight decays side by side; `rate` is the outer learning rate."""
     torch.manual_seed(seed)
-    network = MODELS[model](images.classes)
-    network(images.train[0])  # tells lazy layers their sizes
+    train, val, test = splits.tensors()
+    network = MODELS[model](len(splits.classes))
+    network(train[0])  # tells lazy layers their sizes
     weights: list[Tensor] = list(network.parameters())
     log_decays = GRAINS[grain](weights)
-    shared = list({id(tensor): tensor for tensor in log_decays}.values())
-    validation: list[float] = []
+    # One that several tensors share is learned once.
+    learned = list({id(tensor): tensor for tensor in log_decays}.values())
 
-    def loss(part: tuple[Tensor, Tensor]) -> Tensor:
-        return cross_entropy(network(part[0]), part[1])
+    def loss(images: Tensor, labels: Tensor) -> Tensor:
+        return cross_entropy(network(images), labels)
 
     def training_loss() -> Tensor:
         decay = [(d.exp() * w.square()).sum() / 2 for d, w in zip(log_decays, weights, strict=True)]
-        return loss(images.train) + torch.stack(decay).sum()
+        return loss(*train) + torch.stack(decay).sum()
 
-    with tqdm(total=steps, desc=f"{model}, {grain}") as bar:
-
-        def report(step: int, train: float, val: float) -> None:
-            bar.update()
-            if step >= steps // 10:
-                validation.append(val)
-
-        ended = joint_descent(
-            training_loss, lambda: loss(images.val), Adam(weights, lr=0.003), Adam(shared, lr=rate),
-            Neumann(steps=1), steps=steps, warmup=steps // 10, report=report,
-        )  # fmt: skip
+    went = joint_descent(
+        training_loss, lambda: loss(*val), Adam(weights, lr=0.003), Adam(learned, lr=rate), Neumann(steps=1),
+        steps=trange(steps, desc=f"{model}, {grain}"), warmup=steps // 10,
+    )  # fmt: skip
     with torch.no_grad():
-        accuracy = (network(images.test[0]).argmax(1) == images.test[1]).float().mean()
-        train_loss, test_loss = float(loss(images.train)), float(loss(images.test))
-    number = sum(tensor.numel() for tensor in shared)
-    return Tuned(number, validation, train_loss, test_loss, float(accuracy), ended.resets)
+        accuracy = (network(test[0]).argmax(1) == test[1]).float().mean()
+        ends = float(loss(*train)), float(loss(*test)), float(accuracy)
+    return Tuned(sum(tensor.numel() for tensor in learned), went.validation, *ends)
 
 
 def draw(found: dict[str, dict[str, Tuned]]) -> Figure:
@@ -133,9 +106,9 @@ def draw(found: dict[str, dict[str, Tuned]]) -> Figure:
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     over_time, by_number = figure.subplots(1, 2, sharey=True)
     for number, (model, runs) in enumerate(found.items()):
-        *_, finest = runs.values()
-        over_time.plot(finest.validation, color=f"C{number}", label=model)
-        ends = [(run.hyperparameters, run.validation[-1]) for run in runs.values()]
+        by_size = sorted(runs.values(), key=lambda run: run.hyperparameters)
+        over_time.plot(by_size[-1].validation, color=f"C{number}", label=model)
+        ends = [(run.hyperparameters, run.validation[-1]) for run in by_size]
         by_number.plot(*zip(*ends, strict=True), "o-", color=f"C{number}", label=model)
     over_time.set(xlabel="outer steps", ylabel="validation loss (nats)", yscale="log", title="one decay per weight")
     by_number.set(xlabel="weight decays learned", xscale="log", title="where it ends")
@@ -153,20 +126,16 @@ def main() -> None:
     options = parser.parse_args()
     # Weights that a strong decay drives to 1e-40 would slow every product tenfold.
     torch.set_flush_denormal(True)
-    images = load(options.data, options.images, options.seed)
+    splits = replace(source_from(options.data), train_size=options.images, val_size=options.images).load(options.seed)
     found = {
-        model: {grain: tune(images, model, grain, options.steps, options.seed) for grain in GRAINS} for model in MODELS
+        model: {grain: tune(splits, model, grain, options.steps, options.seed) for grain in GRAINS} for model in MODELS
     }
-    print(
-        "| model | decays | number | validation loss | training | test | test accuracy | resets |\n" + "|---" * 8 + "|"
-    )
+    print("| model | decays | number | validation loss | training | test | test accuracy |\n" + "|---" * 7 + "|")
     for model, runs in found.items():
         for grain, run in runs.items():
-            print(
-                f"| {model} | {grain} | {run.hyperparameters:,} | "
-                f"{run.validation[0]:.3f} → {run.validation[-1]:.4f} | "
-                f"{run.train_loss:.4f} | {run.test_loss:.3f} | {run.test_accuracy:.1%} | {run.resets} |"
-            )
+            validation = f"{run.validation[0]:.3f} → {run.validation[-1]:.4f}"
+            ends = f"{run.train_loss:.4f} | {run.test_loss:.3f} | {run.test_accuracy:.1%}"
+            print(f"| {model} | {grain} | {run.hyperparameters:,} | {validation} | {ends} |")
     draw(found).savefig(options.out, dpi=150)
 
 

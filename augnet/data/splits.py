@@ -9,8 +9,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+from jaxtyping import Float, Int64
+from torch import Tensor
 
 from augnet.data.images import LabelledImages
+
+Tensors = tuple[Float[Tensor, "n c h w"], Int64[Tensor, "n"]]
 
 TEST_SEED = 20_200_304
 LARGEST_DEFAULT = 5_000
@@ -41,6 +45,20 @@ class Splits:
     fingerprint: str
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def tensors(self) -> tuple[Tensors, Tensors, Tensors]:
+        """Give the training, validation and test part whole, each as images (n, c, h, w) in [0, 1] and labels (n,).
+
+        Raises:
+            ValueError: if there are no test images.
+        """
+        if self.test is None:
+            raise ValueError(
+                "the data sets no test images apart; give test/ or test.npz beside the training images, or set "
+                "test_size"
+            )
+        train, val, test = (part.batch(range(len(part))) for part in (self.train, self.val, self.test))
+        return train, val, test
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,7 @@ from augnet.implicit.fixed_point import update_hypergradient
 from augnet.implicit.hypergradient import Hypergradient, hypergradient, hypergradient_by_differences
 from augnet.implicit.inverse import ConjugateGradient, Exact, Identity, InverseHessian, Nystrom, Solution
 from augnet.implicit.joint import Descent, joint_descent
+from augnet.implicit.minimum import minimise
 from augnet.implicit.neumann import Neumann
 from augnet.implicit.unrolled import Unrolled, unrolled_hypergradient
 
@@ -47,6 +48,7 @@ __all__ = [
     "jacobi_diagonal",
     "joint_descent",
     "largest_eigenvalue",
+    "minimise",
     "optimiser_diagonal",
     "twice_differentiable",
     "unflatten",

@@ -7,7 +7,7 @@ Symbols: those of hypergradient.py.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from torch import Tensor
@@ -18,19 +18,23 @@ from augnet.implicit.curvature import zeros_for_unused
 from augnet.implicit.hypergradient import hypergradient
 from augnet.implicit.inverse import InverseHessian, Solution, require
 
-Report = Callable[[int, float, float], None]
+Report = Callable[[int, float, float], object]
 
 
 class Descent(NamedTuple):
-    """How a joint descent ended.
+    """How a joint descent went.
 
     Args:
+        training: training loss at every step, before it.
+        validation: validation loss at every outer step, before it.
         solution: of the last inverse-Hessian-vector product; None if there was no outer step.
         products: Hessian-vector products spent in all.
         resets: outer steps whose product blew up and was started anew; more than a few call for a smaller inner
             learning rate or for `damping`.
     """
 
+    training: list[float]
+    validation: list[float]
     solution: Solution | None
     products: int
     resets: int
@@ -43,7 +47,7 @@ def joint_descent(
     outer: Optimizer,
     inverse: InverseHessian,
     *,
-    steps: int,
+    steps: int | Collection[int],
     outer_every: int = 1,
     warmup: int = 0,
     project: bool = False,
@@ -63,12 +67,13 @@ def joint_descent(
         inner: trains the weights, which are the tensors of its groups.
         outer: trains the hyperparameters, which are the tensors of its groups.
         inverse: how to approximate H⁻¹b.
-        steps: updates of the weights.
+        steps: updates of the weights; or something of that length to go through, such as the progress bar
+            `tqdm.trange(2000)`.
         outer_every: updates of the weights per update of the hyperparameters.
         warmup: updates of the weights before the first of the hyperparameters; as many as `steps` leave those alone.
         project: leave out responses along the training gradient; see `hypergradient`.
         report: told the number of each step from 0, its training loss and its validation loss (nan between outer
-            steps), all before the update; the place for a progress bar, a record or a schedule of learning rates.
+            steps), all before the update; the place for a record or a schedule of learning rates.
 
     Raises:
         ValueError: if a number is out of range, an optimiser has nothing to train or both have the same tensor, the
@@ -79,18 +84,26 @@ def joint_descent(
         raise ValueError(
             "a tensor is in both optimisers; give weights to the inner and hyperparameters to the outer one"
         )
-    require(steps >= 1, "steps", steps, "at least 1")
+    moments = range(steps) if isinstance(steps, int) else steps
+    require(len(moments) >= 1, "steps", len(moments), "at least 1")
     require(outer_every >= 1, "outer_every", outer_every, "at least 1")
-    require(0 <= warmup <= steps, "warmup", warmup, f"from 0 to steps, {steps}")
+    require(0 <= warmup <= len(moments), "warmup", warmup, f"from 0 to steps, {len(moments)}")
     require(inverse.curvature == "hessian", "curvature", inverse.curvature, "'hessian': the losses give no outputs")
-    solution, products, resets = None, 0, 0
-    for step in range(steps):
+    went = Descent([], [], None, 0, 0)
+    for step, _ in enumerate(moments):
         loss, validation, due = training_loss(), math.nan, step >= warmup and (step - warmup) % outer_every == 0
         if due:
             val_loss = validation_loss()
-            found = hypergradient(loss, val_loss, weights, hyperparameters, inverse, start=solution, project=project)
+            found = hypergradient(
+                loss, val_loss, weights, hyperparameters, inverse, start=went.solution, project=project
+            )
             solution, validation, gradient = found.solution, val_loss.item(), found.train_gradient
-            products, resets = products + solution.products, resets + solution.diverged
+            went.validation.append(validation)
+            went = went._replace(
+                solution=solution,
+                products=went.products + solution.products,
+                resets=went.resets + solution.diverged,
+            )
             _finite("validation loss", step, [val_loss])
             _finite("hypergradient", step, found.gradients)
             _assign(hyperparameters, found.gradients)
@@ -98,12 +111,13 @@ def joint_descent(
             gradient = zeros_for_unused(grad(loss, weights, allow_unused=True), weights)
         _finite("training loss", step, [loss])
         _assign(weights, gradient)
+        went.training.append(loss.item())
         if report is not None:
-            report(step, loss.item(), validation)
+            report(step, went.training[-1], validation)
         inner.step()
         if due:
             outer.step()
-    return Descent(solution, products, resets)
+    return went
 
 
 def _tensors(level: str, optimiser: Optimizer) -> list[Tensor]:

@@ -135,6 +135,18 @@ def test_splits_describe_the_images():
     assert (splits.channels, splits.size, splits.test) == (1, (1, 2), None)
 
 
+def test_splits_give_every_part_whole():
+    splits = cut(pool(LABELS), seed=0, test_size=10)
+    for part, (images, labels) in zip((splits.train, splits.val, splits.test), splits.tensors(), strict=True):
+        torch.testing.assert_close(images * 255, part.images.float())
+        assert torch.equal(labels, part.labels)
+
+
+def test_parts_without_test_images_are_not_given():
+    with pytest.raises(ValueError, match="the data sets no test images apart"):
+        cut(pool(LABELS), seed=0).tensors()
+
+
 @pytest.mark.parametrize(
     ("labels", "groups", "sizes", "message"),
     [

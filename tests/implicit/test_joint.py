@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from torch.optim import SGD
+from tqdm import trange
 
 from augnet.implicit import ConjugateGradient, Identity, Neumann, joint_descent
 
@@ -86,6 +87,15 @@ def test_steps_are_reported_and_losses_computed_when_they_are_due(ridge):
     assert [step for step, _, _ in told] == list(range(7))
     assert told[0][1] == 0.0
     assert (ended.products, ended.resets) == (4, 0)
+    assert ended.training == [training for _, training, _ in told]
+    assert ended.validation == [told[2][2], told[5][2]]
+
+
+def test_a_progress_bar_counts_the_steps(ridge):
+    w, h, training_loss, validation_loss, _ = ridge
+    with trange(7, disable=True) as bar:
+        ended = joint_descent(training_loss, validation_loss, SGD([w], lr=0.1), SGD([h], lr=1.0), Identity(), steps=bar)
+    assert len(ended.training) == len(ended.validation) == 7
 
 
 def test_a_warmup_of_all_steps_leaves_the_hyperparameters_alone(ridge):

@@ -1,9 +1,7 @@
-import sys
-
 import pytest
 import torch
 
-SIZES = {"steps": 150, "width": 16, "seed": 0}
+SIZES = {"steps": 150, "width": 16}
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +14,7 @@ def test_tuning_overfits_ten_validation_sequences(script, text):
 
     That is far below the loss on a hundred sequences which nothing was tuned on: the validation set is overfitted.
     """
-    untuned, tuned = script.fit(text, None, **SIZES), script.fit(text, None, curve=[], **SIZES)
+    untuned, tuned = script.fit(text, **SIZES), script.fit(text, tuned=True, **SIZES)
     assert untuned.train < 1 < 3 < untuned.val
     assert tuned.val < untuned.val - 1
     assert tuned.val < tuned.test - 0.5
@@ -25,26 +23,22 @@ def test_tuning_overfits_ten_validation_sequences(script, text):
 def test_sequences_do_not_overlap_and_are_text_of_the_manual(text):
     pieces = torch.cat(text[:3])
     assert pieces.shape == (120, 9)
-    assert 0 <= int(pieces.min()) <= int(pieces.max()) < text.characters
+    assert 0 <= int(pieces.min()) <= int(pieces.max()) < 100
 
 
-def test_numbers_between_0_and_1_span_the_ranges_that_are_searched(script):
-    """Half way: a share of (0.01 + 0.8) / 2, penalties of 10^-2.5 and decays of 10^-4."""
-    weights = list(script.LSTM(5, 3).parameters())
-    shares, penalties, *decays = script.settings([0.5] * (9 + len(weights)), weights)
-    torch.testing.assert_close(shares.sigmoid(), torch.full((5,), 0.405))
+def test_numbers_mean_shares_penalties_and_decays(script):
+    weights = list(script.lstm(5, 3).parameters())
+    numbers = [0.4] * 5 + [-2.5] * 4 + [-4.0] * len(weights)
+    shares, penalties, *decays = script.hyperparameters(numbers, weights)
+    torch.testing.assert_close(shares.sigmoid(), torch.full((5,), 0.4))
     torch.testing.assert_close(penalties.exp(), torch.full((2, 2), 10**-2.5))
     for decay, weight in zip(decays, weights, strict=True):
         torch.testing.assert_close(decay.exp(), torch.full_like(weight, 1e-4).detach())
+    assert len(script.START) == len(script.RANGES) == len(numbers)
+    assert all(low < number < high for number, (low, high) in zip(script.START, script.RANGES, strict=True))
 
 
 def test_a_search_trains_once_at_least_and_stops_when_its_time_is_spent(script, text):
     sizes = {"steps": 2, "width": 4, "seed": 0}
     (single,) = script.search(text, seconds=0, **sizes)
     assert len(script.search(text, seconds=3 * single.seconds, **sizes)) > 1
-
-
-def test_without_optuna_the_error_says_what_to_install(script, monkeypatch):
-    monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(SystemExit, match="pip install optuna"):
-        script.parzen_study(0)

@@ -3,24 +3,26 @@
 import pytest
 import torch
 
+from augnet.data import Digits
+
 STEPS = 800
 
 
 @pytest.fixture(scope="module")
-def images(script):
-    return script.load("digits", 50, seed=0)
+def splits():
+    return Digits(train_size=50, val_size=50).load(seed=0)
 
 
 @pytest.fixture(scope="module")
-def by_weight(script, images):
-    return script.tune(images, "linear", "one per weight", STEPS, rate=0.03)
+def by_weight(script, splits):
+    return script.tune(splits, "linear", "one per weight", STEPS, rate=0.03)
 
 
 @pytest.fixture(scope="module")
-def by_layer(script, images):
+def by_layer(script, splits):
     """Make the change that a newcomer would: one decay for each tensor of weights."""
     script.GRAINS["one per layer"] = lambda weights: [script.log_decay() for _ in weights]
-    return script.tune(images, "linear", "one per layer", STEPS, rate=0.03)
+    return script.tune(splits, "linear", "one per layer", STEPS, rate=0.03)
 
 
 def test_one_decay_per_weight_overfits_the_validation_images(by_weight):
@@ -37,9 +39,9 @@ def test_few_decays_do_not(by_layer, by_weight):
 
 
 @pytest.mark.parametrize("model", ["MLP", "convolutional"])
-def test_the_grains_cover_every_weight_of_every_model(script, images, model):
-    network = script.MODELS[model](images.classes)
-    network(images.train[0])
+def test_the_grains_cover_every_weight_of_every_model(script, splits, model):
+    network = script.MODELS[model](len(splits.classes))
+    network(splits.tensors()[0][0])
     weights = list(network.parameters())
     for grain, make in script.GRAINS.items():
         decays = make(weights)
@@ -49,7 +51,7 @@ def test_the_grains_cover_every_weight_of_every_model(script, images, model):
 
 
 def test_the_figure_has_a_line_for_each_model(script, by_layer, by_weight):
-    figure = script.draw({"linear": {"few": by_layer, "many": by_weight}})
+    figure = script.draw({"linear": {"many": by_weight, "few": by_layer}})
     over_time, by_number = figure.axes
     assert over_time.lines[0].get_ydata().tolist() == by_weight.validation
     assert by_number.lines[0].get_xdata().tolist() == [2, 2570]
