@@ -81,7 +81,7 @@ class SharingAdam(torch.optim.Adam):
         """Move every parameter."""
         self.common.grad = None if self.shared.grad is None else self.groups @ self.shared.grad
         result = super().step(closure)
-        self.shared += self.common @ self.groups
+        self.shared.add_(self.common @ self.groups)
         self.common.zero_()
         return result
 
