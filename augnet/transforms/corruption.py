@@ -13,7 +13,7 @@ from torch import Tensor
 from augnet.transforms.colour import conversion_matrix
 from augnet.transforms.constants import constant, middles
 from augnet.transforms.filters import waves
-from augnet.transforms.transform import DifferentiableTransform, per_image
+from augnet.transforms.transform import Amount, DifferentiableTransform, as_tensor, dealt, per_image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +36,11 @@ class GaussianNoise(DifferentiableTransform):
     draws: ClassVar[int] = 2
 
     def transform(
-        self, images: Float[Tensor, "b c h w"], amount: Float[Tensor, "b"], noise: Float[Tensor, "b d"]
+        self, images: Float[Tensor, "b c h w"], amount: Amount, noise: Float[Tensor, "b d"]
     ) -> Float[Tensor, "b c h w"]:
         with torch.no_grad():
             pattern = normal_pattern(noise, images[0].numel()).to(images.dtype)
-        return torch.addcmul(images, per_image(amount), pattern.view_as(images))
+        return torch.addcmul(images, per_image(as_tensor(amount, images)), pattern.view_as(images))
 
 
 def normal_pattern(keys: Float[Tensor, "b 2"], count: int) -> Float[Tensor, "b n"]:
@@ -98,12 +98,12 @@ class JPEG(DifferentiableTransform):
     relaxed: ClassVar[bool] = True
 
     def transform(
-        self, images: Float[Tensor, "b c h w"], amount: Float[Tensor, "b"], noise: Tensor | None = None
+        self, images: Float[Tensor, "b c h w"], amount: Amount, noise: Tensor | None = None
     ) -> Float[Tensor, "b c h w"]:
         height, width = images.shape[-2:]
         rgb = images.shape[1] == 3
         tables = _tables(like=images) if rgb else _tables(like=images)[:1]
-        quality = 100 * (1 - amount)
+        quality = 100 * (1 - as_tensor(amount, images))
         share = torch.where(quality < 50, 50 / quality.clamp(min=1), 2 - quality / 50)
         steps = share[:, None, None, None, None, None] * tables.view(-1, 1, 1, 8, 8)
 
@@ -197,20 +197,23 @@ class Erase(DifferentiableTransform):
     draws: ClassVar[int] = 3
 
     def transform(
-        self, images: Float[Tensor, "b c h w"], amount: Float[Tensor, "b"], noise: Float[Tensor, "b d"]
+        self, images: Float[Tensor, "b c h w"], amount: Amount, noise: Float[Tensor, "b d"]
     ) -> Float[Tensor, "b c h w"]:
         height, width = images.shape[-2:]
-        stretch = torch.exp2(noise[:, 2] / 2)
+        x, y, shape = dealt(noise, amount)
+        stretch = 2 ** (shape / 2)
         # A share of the image is half as long as the same number in coordinates from −1 to 1.
-        across = _covered(noise[:, 0], amount * stretch, width)
-        down = _covered(noise[:, 1], amount / stretch, height)
-        hidden = down[:, None, :, None] * across[:, None, None, :]
-        return torch.lerp(images, images.mean((2, 3), keepdim=True), hidden)
+        across = _covered(x, amount * stretch, middles(width, like=images))
+        down = _covered(y, amount / stretch, middles(height, like=images))
+        hidden = down.unsqueeze(-1) * across.unsqueeze(-2)
+        return torch.lerp(images, images.mean((2, 3), keepdim=True), hidden.unsqueeze(-3))
 
 
-def _covered(centre: Float[Tensor, "b"], half: Float[Tensor, "b"], count: int) -> Float[Tensor, "b n"]:
-    """Say which share of each of `count` pixels an interval covers, given its centre in (−1, 1) and half its length."""
-    ends = torch.stack((centre + half, centre - half))[..., None]
-    # Up to each end every pixel is covered in full, in part or not at all.
-    right, left = ((ends - middles(count, like=half)) * (count / 2) + 0.5).clamp(0, 1).unbind()
-    return right - left
+def _covered(centre: Amount, half: Amount, places: Float[Tensor, "n"]) -> Float[Tensor, "*b n"]:
+    """Say which share of each of a row of pixels an interval covers, given its centre in (−1, 1) and half its length."""
+    count = len(places)
+    if isinstance(half, Tensor) and isinstance(centre, Tensor):
+        centre, half = centre[:, None], half[:, None]
+    # What an interval and a pixel share shrinks with their distance, and is no longer than either of them.
+    shared = (half - (places - centre).abs()) * (count / 2) + 0.5
+    return shared.clamp(0, 1).clamp(max=half * count)

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from augnet.transforms.constants import constant
-from augnet.transforms.transform import DifferentiableTransform, per_image
+from augnet.transforms.transform import Amount, DifferentiableTransform, as_tensor, per_image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class Sharpness(DifferentiableTransform):
     maximum: ClassVar[float] = 1.0
 
     def transform(
-        self, images: Float[Tensor, "b c h w"], amount: Float[Tensor, "b"], noise: Tensor | None = None
+        self, images: Float[Tensor, "b c h w"], amount: Amount, noise: Tensor | None = None
     ) -> Float[Tensor, "b c h w"]:
         # `kornia.filters.box_blur` gives the same and takes 5 times as long; `kornia.enhance.sharpness` takes 3 times
         # as long, skips the border and cuts the gradient of saturated pixels.
@@ -83,10 +83,13 @@ class GaussianBlur(DifferentiableTransform):
     signed: ClassVar[bool] = False
 
     def transform(
-        self, images: Float[Tensor, "b c h w"], amount: Float[Tensor, "b"], noise: Tensor | None = None
+        self, images: Float[Tensor, "b c h w"], amount: Amount, noise: Tensor | None = None
     ) -> Float[Tensor, "b c h w"]:
         height, width = images.shape[-2:]
-        variance = (amount * width).square()
+        variance = (amount * width) ** 2
+        if not isinstance(variance, Tensor):
+            blurred = _blur_rows(images.mT, variance).mT
+            return _blur_rows(blurred, variance)
         with torch.no_grad():
             along_x = _spread(variance, width)
             # An exported program is for all sizes, so it must not ask whether images are square.
@@ -107,6 +110,27 @@ def _flow_of_heat(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
     rows, columns = wide[..., 1:-1], wide[..., 1:-1, :]
     neighbours = (rows[..., :-2, :] + rows[..., 2:, :]).add_(columns[..., :-2]).add_(columns[..., 2:])
     return neighbours.div_(2).sub_(images, alpha=2)
+
+
+BLOCK = 32
+"""Rows that are blurred at a time: fewer would be small products, more have neighbours that are too far away."""
+
+
+@torch.no_grad()
+def _blur_rows(images: Float[Tensor, "b c h w"], variance: float) -> Float[Tensor, "b c h w"]:
+    """Mix each row with those near enough to matter to the last digit: 224 rows take a third of the time of `_spread`."""
+    count = images.shape[-2]
+    digits = -math.log(torch.finfo(images.dtype).eps)
+    # Heat that goes from pixel to pixel gets further than this with a probability of at most eps (Bernstein).
+    reach = math.ceil(digits / 3 + math.sqrt((digits / 3) ** 2 + 2 * variance * digits))
+    cosine, _ = waves(count, like=images)
+    decay = torch.exp(variance * (frequencies(count, like=images).cos() - 1))
+    decayed = cosine.mT * decay
+    result = torch.empty_like(images)
+    for start in range(0, count, BLOCK):
+        rows, near = slice(start, start + BLOCK), slice(max(0, start - reach), start + BLOCK + reach)
+        result[..., rows, :] = (decayed[rows] @ cosine[:, near]) @ images[..., near, :]
+    return result
 
 
 def _spread(variance: Float[Tensor, "b"], count: int) -> Float[Tensor, "b n n"]:
@@ -155,12 +179,12 @@ class MotionBlur(DifferentiableTransform):
     draws: ClassVar[int] = 1
 
     def transform(
-        self, images: Float[Tensor, "b c h w"], amount: Float[Tensor, "b"], noise: Float[Tensor, "b d"]
+        self, images: Float[Tensor, "b c h w"], amount: Amount, noise: Float[Tensor, "b d"]
     ) -> Float[Tensor, "b c h w"]:
         height, width = images.shape[-2:]
         angle = noise[:, 0] * (math.pi / 2)
         # torch.sinc(x) is sin(πx) / (πx).
-        length = amount * (width / (2 * math.pi))
+        length = as_tensor(amount, images) * (width / (2 * math.pi))
         turn_x = (length * angle.cos())[:, None, None] * frequencies(width, like=images)
         turn_y = (length * angle.sin())[:, None, None] * frequencies(height, like=images)[:, None]
         plus, minus = torch.sinc(turn_x + turn_y)[:, None], torch.sinc(turn_x - turn_y)[:, None]

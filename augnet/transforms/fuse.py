@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from augnet.transforms.colour import LinearColour, average, compose, mix_channels
-from augnet.transforms.transform import DifferentiableTransform, straight_through_clamp
+from augnet.transforms.colour import LinearColour, average, compose, mean_colour, mix_channels
+from augnet.transforms.transform import Amount, DifferentiableTransform, straight_through_clamp
 from augnet.transforms.warp import Flow, Warp, before_horizon, combine, resample
 
 LARGE = 2**16
@@ -97,6 +97,8 @@ def _skipping(
             result[row] = _skipping(transforms, layout, images[row], amounts[row], noise[row])
         return result
     active = amounts.tolist()
+    if count == 1:
+        return _one(transforms, layout, images, active[0], noise)
     used_at_all = [any(row[k] for row in active) for k in range(len(transforms))]
     amounts, noise = amounts.to(images), noise.to(images)
     for group in layout.groups:
@@ -115,7 +117,22 @@ def _skipping(
     return images
 
 
-Members = list[tuple[DifferentiableTransform, Tensor, Tensor]]
+def _one(
+    transforms: Sequence[DifferentiableTransform],
+    layout: _Layout,
+    image: Float[Tensor, "1 c h w"],
+    amounts: list[float],
+    noise: Tensor,
+) -> Tensor:
+    """Do to one image what is not 0, with plain numbers for amounts."""
+    for group in layout.groups:
+        members: Members = [(transforms[k], amounts[k], noise[:, layout.columns[k]]) for k in group if amounts[k]]
+        if members:
+            image = _together(image, members)
+    return image
+
+
+Members = list[tuple[DifferentiableTransform, Amount, Tensor]]
 
 
 @functools.cache
@@ -143,9 +160,9 @@ def _together(images: Tensor, members: Members) -> Tensor:
 
 
 def _recolour(images: Tensor, members: Members) -> Tensor:
-    mean = images.mean((2, 3))
     colours = [(transform, amount) for transform, amount, _ in members if isinstance(transform, LinearColour)]
     (first, amount), *others = colours
+    mean = mean_colour(images, amount)
     matrix = first.matrix(amount, mean)
     for transform, amount in others:
         matrix = compose(transform.matrix(amount, average(matrix, mean)), matrix)
