@@ -69,7 +69,7 @@ class Decision:
         numbers = noise[0].numpy()
         # Damaged weights may overflow; what comes of it is no decision.
         with np.errstate(all="ignore"):
-            features = self._features(images[0].numpy(), numbers)
+            features = self._features(images[0].numpy(), WHITE.get(images.dtype, 1), numbers)
             features -= np.add.reduce(features) / len(features)
             variance = float(features @ features) / len(features)
             features /= math.sqrt(variance + 1e-5) if math.isfinite(variance) else math.nan
@@ -89,10 +89,10 @@ class Decision:
         weights = [parameters[name] for parameters, name in self.places]
         return [(w.data_ptr(), 0 if w.is_inference() else w._version) for w in weights]
 
-    def _features(self, pixels: Shaped[Array, "c h w"], numbers: Float[Array, "n"]) -> Float[Array, "f"]:
-        """Shrink, and do what `UNet.encode` does."""
+    def _features(self, pixels: Shaped[Array, "c h w"], white: int, numbers: Float[Array, "n"]) -> Float[Array, "f"]:
+        """Scale, shrink, and do what `UNet.encode` does."""
         channels, height, width = pixels.shape
-        down, across = _shrinking(height, width, self.working_size, pixels.dtype.name, numbers.dtype.name)
+        down, across = _shrinking(height, width, self.working_size, white, numbers.dtype)
         room = self._room((len(down) - 2, across.shape[1] - 2), numbers.dtype)
         rows = pixels.astype(numbers.dtype, copy=False).reshape(-1, width) @ across
         np.matmul(down, rows.reshape(channels, height, -1), out=room.image[:channels])
@@ -134,7 +134,7 @@ class _Room:
             between = np.zeros((len(first), height + 2, width + 2), dtype)
             convolutions = _Convolution(plane, first, between), _Convolution(between, second)
             # A plane's lines without what lies between them, averaged: over squares, and in the bottleneck over all.
-            pooling, lines = _pooling(height, width, dtype.name), np.zeros((height, width + 2), dtype)
+            pooling, lines = _pooling(height, width, dtype), np.zeros((height, width + 2), dtype)
             lines[:, :width] = 1 / (height * width)
             height, width = (height + 1) // 2, (width + 1) // 2
             plane = np.zeros((len(second), height + 2, width + 2), dtype)
@@ -190,17 +190,16 @@ class _Convolution:
 
 
 @functools.lru_cache(maxsize=16)
-def _shrinking(height: int, width: int, largest: int, pixels: str, numbers: str) -> tuple[Array, Array]:
-    """Give the matrices of `shrink` for levels or floats, with zeros around what they make."""
+def _shrinking(height: int, width: int, largest: int, white: int, dtype: np.dtype) -> tuple[Array, Array]:
+    """Give the matrices of `shrink`, which also bring white to 1, with zeros around what they make."""
     like = torch.zeros(0, dtype=torch.float64)
-    white = WHITE.get(getattr(torch, pixels), 1)
     down = F.pad(triangles(height, largest, like=like) / white, (0, 0, 1, 1))
     across = F.pad(triangles(width, largest, like=like), (0, 0, 1, 1)).mT
-    return down.numpy().astype(numbers), across.contiguous().numpy().astype(numbers)
+    return down.numpy().astype(dtype), across.contiguous().numpy().astype(dtype)
 
 
 @functools.lru_cache(maxsize=64)
-def _pooling(height: int, width: int, dtype: str) -> Float[Array, "m n"]:
+def _pooling(height: int, width: int, dtype: np.dtype) -> Float[Array, "m n"]:
     """Build the matrix that averages squares of four pixels, or what there is of them at an odd border.
 
     It takes what `_Convolution` gives, and leaves zeros around each line of what it makes.

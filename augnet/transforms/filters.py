@@ -116,7 +116,6 @@ BLOCK = 32
 """Rows that are blurred at a time: fewer would be small products, more have neighbours that are too far away."""
 
 
-@torch.no_grad()
 def _blur_rows(images: Float[Tensor, "b c h w"], variance: float) -> Float[Tensor, "b c h w"]:
     """Mix each row with those near enough to matter to the last digit: 224 rows take a third of the time of `_spread`."""
     count = images.shape[-2]

@@ -61,6 +61,9 @@ def apply(
     if skip is None:
         skip = not torch.is_grad_enabled() and kind == "cpu" and not torch.compiler.is_compiling()
     if skip:
+        if torch.is_grad_enabled():
+            with torch.no_grad():
+                return _skipping(transforms, layout, images, amounts, noise)
         return _skipping(transforms, layout, images, amounts, noise)
     amounts, noise = amounts.to(images), noise.to(images)
     for group in layout.groups:
@@ -84,7 +87,6 @@ class _Layout(NamedTuple):
     needs_rgb: bool
 
 
-@torch.no_grad()
 def _skipping(
     transforms: Sequence[DifferentiableTransform], layout: _Layout, images: Tensor, amounts: Tensor, noise: Tensor
 ) -> Tensor:
@@ -97,7 +99,7 @@ def _skipping(
             result[row] = _skipping(transforms, layout, images[row], amounts[row], noise[row])
         return result
     active = amounts.tolist()
-    if count == 1:
+    if count == 1 and images.device.type == "cpu":
         return _one(transforms, layout, images, active[0], noise)
     used_at_all = [any(row[k] for row in active) for k in range(len(transforms))]
     amounts, noise = amounts.to(images), noise.to(images)
@@ -162,10 +164,12 @@ def _together(images: Tensor, members: Members) -> Tensor:
 def _recolour(images: Tensor, members: Members) -> Tensor:
     colours = [(transform, amount) for transform, amount, _ in members if isinstance(transform, LinearColour)]
     (first, amount), *others = colours
-    mean = mean_colour(images, amount)
-    matrix = first.matrix(amount, mean)
+    channels = images.shape[1]
+    mean = mean_colour(images, amount) if any(transform.looks_at_mean for transform, _ in colours) else None
+    matrix = first.matrix(amount, channels, mean)
     for transform, amount in others:
-        matrix = compose(transform.matrix(amount, average(matrix, mean)), matrix)
+        now = average(matrix, mean) if transform.looks_at_mean else None
+        matrix = compose(transform.matrix(amount, channels, now), matrix)
     return straight_through_clamp(mix_channels(images, matrix), fresh=True)
 
 

@@ -14,12 +14,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, TypeAlias
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from augnet.transforms.constants import identity, middles
+from augnet.transforms.constants import middles
 from augnet.transforms.transform import Amount, DifferentiableTransform, per_image, straight_through_choice
 
 Entries: TypeAlias = tuple[Amount | int, ...]
@@ -46,23 +47,47 @@ def resample(
         projective: whether the last row of the matrix may differ from (0, 0, 1).
         mode: `bilinear`, or `nearest` to fetch whole pixels.
     """
-    batch, _, height, width = images.shape
-    x, y = middles(width, like=images), middles(height, like=images)
-    if matrix is None:
-        matrix = identity(3, like=images).expand(batch, 3, 3)
-    elif not isinstance(matrix, Tensor):
-        matrix = torch.tensor(matrix, dtype=images.dtype, device=images.device).view(1, 3, 3).expand(batch, 3, 3)
-    matrix = before_horizon(matrix) if projective else matrix[:, :2]
+    height, width = images.shape[-2:]
+    matrix = (1, 0, 0, 0, 1, 0, 0, 0, 1) if matrix is None else matrix
     # What x adds is the same in every row and what y adds in every column, so the grid is one sum. All x of it come
     # before all y, which `grid_sample` reads as fast as pairs. Of 16 images of 224×224 that takes a tenth of the time
     # of `F.affine_grid` (0.29 ms against 2.8) and a hundredth of that of kornia's `transform_points`.
-    by_x, by_y, shift = matrix[..., None].unbind(2)
-    grid = (by_x * x)[:, :, None] + torch.addcmul(shift, by_y, y)[..., None]
+    elsewhere = images.device.type != "cpu" or torch.compiler.is_compiling()
+    if isinstance(matrix, Tensor) or projective or elsewhere:
+        across, down = _lines(_placed(matrix, images), height, width, projective)
+    else:
+        across, down = _plain_lines(matrix, images)
+    grid = across + down
     if projective:
         grid = grid[:, :2] / grid[:, 2:]
     grid = grid.permute(0, 2, 3, 1)
     grid = grid if flow is None else grid + flow
     return F.grid_sample(images, grid, mode=mode, padding_mode="reflection", align_corners=False)
+
+
+Lines: TypeAlias = tuple[Float[Tensor, "b n 1 w"], Float[Tensor, "b n h 1"]]
+"""What x and what y adds to each coordinate."""
+
+
+def _placed(matrix: Float[Tensor, "b 3 3"] | Entries, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 3"]:
+    if isinstance(matrix, Tensor):
+        return matrix
+    return torch.tensor(matrix, dtype=images.dtype, device=images.device).view(1, 3, 3).expand(len(images), 3, 3)
+
+
+def _lines(matrix: Float[Tensor, "b 3 3"], height: int, width: int, projective: bool) -> Lines:
+    x, y = middles(width, like=matrix), middles(height, like=matrix)
+    matrix = before_horizon(matrix) if projective else matrix[:, :2]
+    by_x, by_y, shift = matrix[..., None].unbind(2)
+    return (by_x * x)[:, :, None], torch.addcmul(shift, by_y, y)[..., None]
+
+
+def _plain_lines(entries: Entries, images: Float[Tensor, "b c h w"]) -> Lines:
+    """Do the same in NumPy, which takes a third of the time for an image of 32×32."""
+    x, y = middles(images.shape[3], like=images).numpy(), middles(images.shape[2], like=images).numpy()
+    by_x, by_y, shift = np.array(entries[:6], x.dtype).reshape(1, 2, 3, 1).transpose(2, 0, 1, 3)
+    across, down = torch.from_numpy((by_x * x)[:, :, None]), torch.from_numpy((by_y * y + shift)[..., None])
+    return (across, down) if len(images) == 1 else (across.expand(len(images), -1, -1, -1), down)
 
 
 def before_horizon(matrix: Float[Tensor, "b 3 3"]) -> Float[Tensor, "b 3 3"]:
