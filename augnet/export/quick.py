@@ -77,7 +77,7 @@ class Decision:
         k, noise_and_dice = len(self.members), numbers[self.noise_channels :].tolist()
         draws = zip(decided[:k], decided[k:-k], decided[-k:], noise_and_dice[:k], noise_and_dice[k:], strict=False)
         amounts = [_amount(*member, *draw, strength) for member, draw in zip(self.members, draws, strict=True)]
-        return torch.tensor([amounts], dtype=noise.dtype)
+        return torch.from_numpy(np.array([amounts], numbers.dtype))
 
     def stale(self, augmenter: Augmenter) -> bool:
         """Say whether weights were written to, or replaced, since."""

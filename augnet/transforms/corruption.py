@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 from math import pi
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -50,9 +51,16 @@ def normal_pattern(keys: Float[Tensor, "b 2"], count: int) -> Float[Tensor, "b n
     further out than 4.9.
     """
     half = (count + 1) // 2
-    first, second = _scramble((keys.float() * 2**23).int()).unbind(1)
-    bits = _scramble(torch.arange(half, dtype=torch.int32, device=keys.device) + first[:, None])
-    bits = _scramble(bits.bitwise_xor_(second[:, None]))
+    keys = (keys.float() * 2**23).int()
+    places = torch.arange(half, dtype=torch.int32, device=keys.device)
+    # NumPy does the same with whole numbers in a fifth to half of the time.
+    quickly = keys.device.type == "cpu" and not torch.compiler.is_compiling()
+    keys, places = (keys.numpy(), places.numpy()) if quickly else (keys, places)
+    keys = _scramble(keys)
+    bits = _scramble(places + keys[:, :1])
+    bits ^= keys[:, 1:]
+    bits = _scramble(bits)
+    bits = torch.from_numpy(bits) if quickly else bits
     # In place, here and below: fresh memory for every step would take half as long again.
     radius = ((bits >> 16) & 0xFFFF).float().add_(0.5).div_(2**16).log_().mul_(-2).sqrt_()
     angle = bits.bitwise_and_(0xFFFF).float().mul_(2 * pi / 2**16)
@@ -61,14 +69,18 @@ def normal_pattern(keys: Float[Tensor, "b 2"], count: int) -> Float[Tensor, "b n
     return F.pad(pairs, (0, count - 2 * half))
 
 
-def _scramble(bits: Int[Tensor, "*any"]) -> Int[Tensor, "*any"]:
+Bits = TypeVar("Bits", Int[Tensor, "*any"], Int[np.ndarray, "*any"])
+
+
+def _scramble(bits: Bits) -> Bits:
     """Hash 32-bit numbers one to one, in place (`lowbias32` of Wellons' hash prospector); products wrap around."""
-    bits ^= (bits >> 16).bitwise_and_(0xFFFF)
-    bits *= 0x7FEB352D
-    # A shift of a signed number drags its sign along, hence the masks; 2^32 is taken off to fit 32 signed bits.
-    bits ^= (bits >> 15).bitwise_and_(0x1FFFF)
-    bits *= 0x846CA68B - 2**32
-    bits ^= (bits >> 16).bitwise_and_(0xFFFF)
+    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B - 2**32), (16, 1)):
+        # A shift of a signed number drags its sign along, hence the mask; 2^32 is taken off to fit 32 signed bits.
+        shifted = bits >> shift
+        shifted &= (1 << 32 - shift) - 1
+        bits ^= shifted
+        if factor != 1:
+            bits *= factor
     return bits
 
 
@@ -210,7 +222,7 @@ class Erase(DifferentiableTransform):
 
 
 def _covered(centre: Amount, half: Amount, places: Float[Tensor, "n"]) -> Float[Tensor, "*b n"]:
-    """Say which share of each of a row of pixels an interval covers, given its centre in (−1, 1) and half its length."""
+    """Say which share of each pixel of a row an interval covers, given its centre in (−1, 1) and half its length."""
     count = len(places)
     if isinstance(half, Tensor) and isinstance(centre, Tensor):
         centre, half = centre[:, None], half[:, None]

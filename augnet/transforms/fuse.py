@@ -128,7 +128,12 @@ def _one(
 ) -> Tensor:
     """Do to one image what is not 0, with plain numbers for amounts."""
     for group in layout.groups:
-        members: Members = [(transforms[k], amounts[k], noise[:, layout.columns[k]]) for k in group if amounts[k]]
+        # Who needs no noise does not look at it: cutting it would take as long as a pass over a small image.
+        members: Members = [
+            (transforms[k], amounts[k], noise[:, layout.columns[k]] if transforms[k].draws else noise)
+            for k in group
+            if amounts[k]
+        ]
         if members:
             image = _together(image, members)
     return image
