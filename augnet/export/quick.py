@@ -9,6 +9,7 @@ import functools
 import math
 import threading
 import weakref
+from typing import Any
 
 import numpy as np
 import torch
@@ -76,7 +77,7 @@ class Decision:
             decided = np.tanh(self.weight @ features + self.bias).tolist()
         k, noise_and_dice = len(self.members), numbers[self.noise_channels :].tolist()
         draws = zip(decided[:k], decided[k:-k], decided[-k:], noise_and_dice[:k], noise_and_dice[k:], strict=False)
-        amounts = [_amount(*member, *draw, strength) for member, draw in zip(self.members, draws, strict=True)]
+        amounts = [_amount(member, draw, strength) for member, draw in zip(self.members, draws, strict=True)]
         return torch.from_numpy(np.array([amounts], numbers.dtype))
 
     def stale(self, augmenter: Augmenter) -> bool:
@@ -86,7 +87,7 @@ class Decision:
     def _state(self) -> list[tuple[int, int]]:
         """Tell weights apart by where they are, and torch's count of writes."""
         # Tensors made in inference mode are not counted; they cannot be written to outside of it, either.
-        weights = [parameters[name] for parameters, name in self.places]
+        weights: list[Any] = [parameters[name] for parameters, name in self.places]
         return [(w.data_ptr(), 0 if w.is_inference() else w._version) for w in weights]
 
     def _features(self, pixels: Shaped[Array, "c h w"], white: int, numbers: Float[Array, "n"]) -> Float[Array, "f"]:
@@ -101,7 +102,7 @@ class Decision:
 
     def _room(self, size: tuple[int, int], dtype: np.dtype) -> "_Room":
         # Each thread has memory of its own.
-        rooms = self.here.__dict__
+        rooms: dict[Any, _Room] = self.here.__dict__
         if size not in rooms:
             if len(rooms) >= ROOMS:
                 rooms.clear()
@@ -210,10 +211,10 @@ def _pooling(height: int, width: int, dtype: np.dtype) -> Float[Array, "m n"]:
 
 
 def _amount(
-    limit: float, signed: bool, gated: bool, choice: bool,
-    centre: float, spread: float, probability: float, noise: float, dice: float, strength: float,
-) -> float:  # fmt: skip
+    member: tuple[float, bool, bool, bool], draw: tuple[float, float, float, float, float], strength: float
+) -> float:
     """Do what `PolicyHead.amounts` does, where spread and probability run from −1 to 1."""
+    (limit, signed, gated, choice), (centre, spread, probability, noise, dice) = member, draw
     chance = (strength if choice else 1.0) * (LEAST_PROBABILITY + (1 - 2 * LEAST_PROBABILITY) * (1 + probability) / 2)
     if gated and not dice + 1 < 2 * chance:
         return 0.0

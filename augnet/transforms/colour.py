@@ -12,7 +12,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import torch
@@ -24,11 +24,11 @@ from torch import Tensor
 from augnet.transforms.constants import constant
 from augnet.transforms.transform import Amount, DifferentiableTransform, as_tensor, cos_sin, straight_through_choice
 
-Matrix: TypeAlias = Float[Tensor, "b c d"] | Float[np.ndarray, "c d"]
-"""One of each image of a batch, or of a single one."""
+Matrix: TypeAlias = Any
+"""Of each image of a batch, a tensor (b, c, d), or of a single one, an array (c, d)."""
 
-Colour: TypeAlias = Float[Tensor, "b c"] | Float[np.ndarray, "c"]
-"""The mean colour of each image of a batch, or of a single one."""
+Colour: TypeAlias = Any
+"""The mean of each image of a batch, a tensor (b, c), or of a single one, an array (c)."""
 
 
 def conversion_matrix(conversion: Callable[[Tensor], Tensor]) -> Float[Tensor, "c 3"]:
@@ -52,9 +52,6 @@ HUE_PARTS = _hue_parts()
 LUMA = conversion_matrix(rgb_to_grayscale)[0]
 """How bright red, green and blue seem."""
 
-ONE_CHANNEL = torch.diag_embed(torch.eye(3, dtype=torch.float64))
-"""The matrices that keep red, green and blue alone."""
-
 
 def _same_and_light(channels: int) -> Float[Tensor, "2 c d"]:
     """Keep each pixel, and add 1 to it."""
@@ -67,6 +64,15 @@ def _same_and_light(channels: int) -> Float[Tensor, "2 c d"]:
 def _same_and_grey(channels: int) -> Float[Tensor, "2 3 4"]:
     """Keep each pixel, and make it as grey as it is bright."""
     return F.pad(torch.stack((torch.eye(channels, dtype=torch.float64), LUMA.expand(3, 3))), (0, 1))
+
+
+def _turning(channels: int) -> Float[Tensor, "3 3 4"]:
+    return F.pad(HUE_PARTS, (0, 1))
+
+
+def _one_channel(channels: int) -> Float[Tensor, "3 3 4"]:
+    """Keep red, green or blue alone."""
+    return F.pad(torch.diag_embed(torch.eye(channels, dtype=torch.float64)), (0, 1))
 
 
 def mix_channels(images: Float[Tensor, "b c h w"], matrix: Matrix) -> Float[Tensor, "b c h w"]:
@@ -112,14 +118,14 @@ class LinearColour(DifferentiableTransform):
         """Give the matrices, d = c + 1, that every matrix of this member is a sum of; the last column is added."""
 
     @abstractmethod
-    def shares(self, amount: Amount, mean: Colour | None) -> tuple[Amount, ...]:
+    def shares(self, amount: Amount, mean: Colour) -> tuple[Amount, ...]:
         """Say how much of each part; `mean` is the mean colour, None where `looks_at_mean` is False."""
 
-    def matrix(self, amount: Amount, channels: int, mean: Colour | None) -> Matrix:
+    def matrix(self, amount: Amount, channels: int, mean: Colour) -> Matrix:
         """Add up the parts, for each image of a batch or, of plain numbers, for one."""
         shares = self.shares(amount, mean)
         if not isinstance(amount, Tensor):
-            return np.dot(shares, _parts(type(self), channels)).reshape(channels, channels + 1)
+            return (np.array(shares) @ _parts(type(self), channels)).reshape(channels, channels + 1)
         columns = [share if isinstance(share, Tensor) else torch.full_like(amount, share) for share in shares]
         return (torch.stack(columns, -1) @ _placed_parts(type(self), channels, like=amount)).unflatten(
             1, (channels, -1)
@@ -136,6 +142,11 @@ class LinearColour(DifferentiableTransform):
 @functools.cache
 def _parts(kind: type[LinearColour], channels: int) -> Float[np.ndarray, "n m"]:
     return kind.parts(channels).flatten(1).numpy()
+
+
+@constant
+def _placed_luma(*, like: Tensor) -> Float[Tensor, "3"]:
+    return LUMA.to(like.device, like.dtype)
 
 
 @constant
@@ -158,7 +169,7 @@ class Brightness(LinearColour):
     maximum: ClassVar[float] = 1.0
     parts: ClassVar = staticmethod(_same_and_light)
 
-    def shares(self, amount: Amount, mean: Colour | None) -> tuple[Amount, ...]:
+    def shares(self, amount: Amount, mean: Colour) -> tuple[Amount, ...]:
         return 1.0, amount
 
 
@@ -178,10 +189,10 @@ class Contrast(LinearColour):
     looks_at_mean: ClassVar[bool] = True
     parts: ClassVar = staticmethod(_same_and_light)
 
-    def shares(self, amount: Amount, mean: Colour | None) -> tuple[Amount, ...]:
+    def shares(self, amount: Amount, mean: Colour) -> tuple[Amount, ...]:
         # Grey is what an eye sees of RGB, and the plain mean of other channels.
         if isinstance(mean, Tensor):
-            grey = mean @ LUMA.to(mean) if mean.shape[1] == 3 else mean.mean(1)
+            grey = mean @ _placed_luma(like=mean) if mean.shape[1] == 3 else mean.mean(1)
         else:
             grey = mean @ LUMA.numpy() if len(mean) == 3 else mean.mean()
         return 1 + amount, -amount * grey
@@ -203,7 +214,7 @@ class Saturation(LinearColour):
     needs_rgb: ClassVar[bool] = True
     parts: ClassVar = staticmethod(_same_and_grey)
 
-    def shares(self, amount: Amount, mean: Colour | None) -> tuple[Amount, ...]:
+    def shares(self, amount: Amount, mean: Colour) -> tuple[Amount, ...]:
         return 1 + amount, -amount
 
 
@@ -223,9 +234,9 @@ class Hue(LinearColour):
     label: ClassVar[str] = "hue"
     maximum: ClassVar[float] = 180.0
     needs_rgb: ClassVar[bool] = True
-    parts: ClassVar = staticmethod(lambda _: F.pad(HUE_PARTS, (0, 1)))
+    parts: ClassVar = staticmethod(_turning)
 
-    def shares(self, amount: Amount, mean: Colour | None) -> tuple[Amount, ...]:
+    def shares(self, amount: Amount, mean: Colour) -> tuple[Amount, ...]:
         return 1.0, *cos_sin(amount * (math.pi / 180))
 
 
@@ -243,9 +254,9 @@ class Temperature(LinearColour):
     label: ClassVar[str] = "colour temperature"
     maximum: ClassVar[float] = 2.0
     needs_rgb: ClassVar[bool] = True
-    parts: ClassVar = staticmethod(lambda _: F.pad(ONE_CHANNEL, (0, 1)))
+    parts: ClassVar = staticmethod(_one_channel)
 
-    def shares(self, amount: Amount, mean: Colour | None) -> tuple[Amount, ...]:
+    def shares(self, amount: Amount, mean: Colour) -> tuple[Amount, ...]:
         warmer = 2 ** (amount / 2)
         return warmer, 1.0, 1 / warmer
 
@@ -263,7 +274,7 @@ class Invert(LinearColour):
     relaxed: ClassVar[bool] = True
     parts: ClassVar = staticmethod(_same_and_light)
 
-    def shares(self, amount: Amount, mean: Colour | None) -> tuple[Amount, ...]:
+    def shares(self, amount: Amount, mean: Colour) -> tuple[Amount, ...]:
         chosen = straight_through_choice(amount)
         return 1 - 2 * chosen, chosen
 
@@ -282,6 +293,6 @@ class Greyscale(LinearColour):
     relaxed: ClassVar[bool] = True
     parts: ClassVar = staticmethod(_same_and_grey)
 
-    def shares(self, amount: Amount, mean: Colour | None) -> tuple[Amount, ...]:
+    def shares(self, amount: Amount, mean: Colour) -> tuple[Amount, ...]:
         chosen = straight_through_choice(amount)
         return 1 - chosen, chosen

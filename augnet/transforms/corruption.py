@@ -7,7 +7,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from kornia.color import rgb_to_ycbcr
 from torch import Tensor
 
@@ -51,16 +51,13 @@ def normal_pattern(keys: Float[Tensor, "b 2"], count: int) -> Float[Tensor, "b n
     further out than 4.9.
     """
     half = (count + 1) // 2
-    keys = (keys.float() * 2**23).int()
+    seeds = (keys.float() * 2**23).int()
     places = torch.arange(half, dtype=torch.int32, device=keys.device)
-    # NumPy does the same with whole numbers in a fifth to half of the time.
-    quickly = keys.device.type == "cpu" and not torch.compiler.is_compiling()
-    keys, places = (keys.numpy(), places.numpy()) if quickly else (keys, places)
-    keys = _scramble(keys)
-    bits = _scramble(places + keys[:, :1])
-    bits ^= keys[:, 1:]
-    bits = _scramble(bits)
-    bits = torch.from_numpy(bits) if quickly else bits
+    if keys.device.type == "cpu" and not torch.compiler.is_compiling():
+        # NumPy takes a fifth to half of the time for whole numbers.
+        bits = torch.from_numpy(_hashed(seeds.numpy(), places.numpy()))
+    else:
+        bits = _hashed(seeds, places)
     # In place, here and below: fresh memory for every step would take half as long again.
     radius = ((bits >> 16) & 0xFFFF).float().add_(0.5).div_(2**16).log_().mul_(-2).sqrt_()
     angle = bits.bitwise_and_(0xFFFF).float().mul_(2 * pi / 2**16)
@@ -69,7 +66,15 @@ def normal_pattern(keys: Float[Tensor, "b 2"], count: int) -> Float[Tensor, "b n
     return F.pad(pairs, (0, count - 2 * half))
 
 
-Bits = TypeVar("Bits", Int[Tensor, "*any"], Int[np.ndarray, "*any"])
+Bits = TypeVar("Bits", Tensor, np.ndarray)
+
+
+def _hashed(seeds: Bits, places: Bits) -> Bits:
+    """Hash every place with each pair of seeds, in torch or in NumPy."""
+    seeds = _scramble(seeds)
+    bits = _scramble(places + seeds[:, :1])
+    bits ^= seeds[:, 1:]
+    return _scramble(bits)
 
 
 def _scramble(bits: Bits) -> Bits:

@@ -88,10 +88,10 @@ class GaussianBlur(DifferentiableTransform):
         height, width = images.shape[-2:]
         variance = (amount * width) ** 2
         if not isinstance(variance, Tensor):
-            across = _near(variance, width, like=images)
-            down = across if height == width else _near(variance, height, like=images)
-            images = torch.cat([images[..., near] @ block.mT for near, block in across], -1)
-            return torch.cat([block @ images[..., near, :] for near, block in down], -2)
+            columns = _near(variance, width, like=images)
+            rows = columns if height == width else _near(variance, height, like=images)
+            images = torch.cat([images[..., near] @ block.mT for near, block in columns], -1)
+            return torch.cat([block @ images[..., near, :] for near, block in rows], -2)
         with torch.no_grad():
             along_x = _spread(variance, width)
             # An exported program is for all sizes, so it must not ask whether images are square.

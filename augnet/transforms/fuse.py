@@ -17,7 +17,7 @@ from torch import Tensor
 
 from augnet.transforms.colour import LinearColour, average, compose, mean_colour, mix_channels
 from augnet.transforms.transform import Amount, DifferentiableTransform, straight_through_clamp
-from augnet.transforms.warp import Flow, Warp, before_horizon, combine, resample
+from augnet.transforms.warp import Flow, Warp, before_horizon, combine, placed, resample
 
 LARGE = 2**16
 """Values of an image beyond which one thread changes images one by one where some are passed over: gathering those that
@@ -107,13 +107,13 @@ def _skipping(
         used = [k for k in group if used_at_all[k]]
         if not used:
             continue
-        members = [(transforms[k], amounts[:, k], noise[:, layout.columns[k]]) for k in used]
+        members: Members = [(transforms[k], amounts[:, k], noise[:, layout.columns[k]]) for k in used]
         rows = [i for i, row in enumerate(active) if any(row[k] for k in used)]
         if len(rows) == count:
             images = _together(images, members)
         else:
             index = torch.tensor(rows, device=images.device)
-            chosen = [(transform, amount[index], share[index]) for transform, amount, share in members]
+            chosen: Members = [(transforms[k], amounts[index, k], noise[index, layout.columns[k]]) for k in used]
             changed = _together(images[index], chosen)
             images = (images.clone() if images is given else images).index_copy_(0, index, changed)
     return images
@@ -223,7 +223,7 @@ def warp_matrix(
     matrix = torch.eye(3, dtype=amounts.dtype, device=amounts.device).expand(amounts.shape[0], 3, 3)
     for transform, amount in zip(transforms, amounts.unbind(1), strict=True):
         if isinstance(transform, Warp):
-            matrix = matrix @ transform.matrix(amount, height, width)
+            matrix = matrix @ placed(transform.matrix(amount, height, width), like=amounts)
     matrix = before_horizon(matrix)
     # The inverse by cross products of the columns: `linalg.inv` has no ONNX counterpart.
     a, b, c = matrix.unbind(-1)

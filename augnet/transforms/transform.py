@@ -12,7 +12,7 @@ filters.py (neighbourhoods) and corruption.py (what cameras and files do); fuse.
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias, overload
 
 import torch
 from jaxtyping import Float
@@ -153,6 +153,10 @@ def straight_through_choice(amount: Amount) -> Amount:
     return chosen + (amount - amount.detach())
 
 
+@overload
+def per_image(amount: Tensor) -> Float[Tensor, "b 1 1 1"]: ...
+@overload
+def per_image(amount: Amount) -> Float[Tensor, "b 1 1 1"] | float: ...
 def per_image(amount: Amount) -> Float[Tensor, "b 1 1 1"] | float:
     """Shape one number per image so that it multiplies images."""
     return amount[:, None, None, None] if isinstance(amount, Tensor) else amount
