@@ -134,7 +134,8 @@ class LinearColour(DifferentiableTransform):
     def transform(
         self, images: Float[Tensor, "b c h w"], amount: Amount, noise: Tensor | None = None
     ) -> Float[Tensor, "b c h w"]:
-        amount = as_tensor(amount, images) if len(images) > 1 else amount
+        if not isinstance(amount, Tensor) and len(images) > 1:
+            amount = as_tensor(amount, images)
         mean = mean_colour(images, amount) if self.looks_at_mean else None
         return mix_channels(images, self.matrix(amount, images.shape[1], mean))
 

@@ -228,7 +228,8 @@ class Erase(DifferentiableTransform):
 
 def _covered(centre: Amount, half: Amount, places: Float[Tensor, "n"]) -> Float[Tensor, "*b n"]:
     """Say which share of each pixel of a row an interval covers, given its centre in (−1, 1) and half its length."""
-    count = len(places)
+    # Not its length, which would tie an exported program to it.
+    count = places.shape[0]
     if isinstance(half, Tensor) and isinstance(centre, Tensor):
         centre, half = centre[:, None], half[:, None]
     # What an interval and a pixel share shrinks with their distance, and is no longer than either of them.
