@@ -55,10 +55,8 @@ LUMA = conversion_matrix(rgb_to_grayscale)[0]
 
 def _same_and_light(channels: int) -> Float[Tensor, "2 c d"]:
     """Keep each pixel, and add 1 to it."""
-    both = torch.zeros(2, channels, channels + 1, dtype=torch.float64)
-    both[0, :, :-1].fill_diagonal_(1)
-    both[1, :, -1] = 1
-    return both
+    same = F.pad(torch.eye(channels, dtype=torch.float64), (0, 1))
+    return torch.stack((same, F.pad(torch.ones_like(same[:, :1]), (channels, 0))))
 
 
 def _same_and_grey(channels: int) -> Float[Tensor, "2 3 4"]:
