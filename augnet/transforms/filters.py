@@ -121,7 +121,7 @@ BLOCK = 32
 def _near(variance: float, count: int, *, like: Tensor) -> list[tuple[slice, Float[Tensor, "m n"]]]:
     """Build the rows of `_spread`, some at a time, where they are not 0 to the last digit, and say where that is.
 
-    At 224 pixels and a deviation of 3 products with these take a third of the time.
+    At 224 pixels and a deviation of 3 products with these take half of the time (0.31 to 0.36 ms against 0.68).
     """
     digits = -math.log(torch.finfo(like.dtype).eps)
     # Heat that goes from pixel to pixel gets further than this with a probability of at most eps (Bernstein).

@@ -22,8 +22,8 @@ from augnet.family import members
 from augnet.nearest import nearest
 
 Amount: TypeAlias = Float[Tensor, "b"] | float
-"""How much: a number for each image, or a plain one for all of them. Of one small image that takes half the time, since
-arithmetic with tensors of a single number costs as much as a pass over its pixels. No gradient is taken to it."""
+"""How much: a number for each image, or a plain one for all of them, which has no gradient. Plain numbers are for one
+small image, where arithmetic with tensors of a single number costs as much as passes over its pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
