@@ -138,11 +138,10 @@ class Augmenter(nn.Module):
         Draws are antithetic: the second half is the first with its sign turned, so that over a batch every centre
         is balanced and choices of probability one half are made just as often as not.
         """
-        half = torch.rand(
-            (count + 1) // 2, self.noise_size, generator=generator, dtype=self.like.dtype,
-            device=generator.device if generator else self.like.device,
-        )  # fmt: skip
-        half = half.mul_(2).sub_(1).to(self.like.device)
+        like = self.like
+        device = generator.device if generator else like.device
+        half = torch.empty((count + 1) // 2, self.noise_size, dtype=like.dtype, device=device)
+        half = half.uniform_(-1, 1, generator=generator).to(like.device)
         return half if count == 1 else torch.cat([half, -half])[:count]
 
     def draws(self, noise: Float[Tensor, "b n"]) -> Float[Tensor, "b d"]:

@@ -85,11 +85,11 @@ def shrink(images: Float[Tensor, "b c h w"], largest: int) -> Float[Tensor, "b c
     # An exported program is for all sizes, so it must not ask.
     if not torch.compiler.is_compiling() and max(height, width) <= largest:
         return images
-    return (_triangles(height, largest, like=images) @ images) @ _triangles(width, largest, like=images).mT
+    return (triangles(height, largest, like=images) @ images) @ triangles(width, largest, like=images).mT
 
 
 @constant
-def _triangles(count: int, largest: int, *, like: Tensor) -> Float[Tensor, "m n"]:
+def triangles(count: int, largest: int, *, like: Tensor) -> Float[Tensor, "m n"]:
     """Build the matrix that shrinks a row of `count` pixels; the identity where it is short enough."""
     size = min(count, largest)
     step = count / size

@@ -14,7 +14,7 @@ from torch import Tensor
 from augnet.augmenter import Augmenter
 from augnet.augmenter.unet import shrink
 from augnet.export import quick
-from augnet.export.pixels import from_floats, to_floats
+from augnet.export.pixels import WHITE, from_floats, to_floats
 from augnet.transforms import fuse
 
 
@@ -56,18 +56,22 @@ def draw(
     """
     count = len(images)
     noise = augmenter.draw_noise(count) if noise is None else noise
-    if augmenter.head is None:
-        amounts = noise.new_zeros(count, 0)
-    else:
-        decide = (quick.decision(augmenter) if count == 1 else None) or augmenter.amounts
-        # A file's weights may be finite and still overflow on some image: that image is left as it is.
-        small = [shrink(to_floats(images[piece]), augmenter.config.working_size) for piece in _pieces(images)]
-        seen = _seen(augmenter, small[0] if len(small) == 1 else torch.cat(small), noise)
-        amounts = decide(seen, noise, strength).nan_to_num(0.0, 0.0, 0.0)
+    amounts = noise.new_zeros(count, 0) if augmenter.head is None else _decide(augmenter, images, noise, strength)
     if p == 1:
         return Drawn(noise, amounts, noise.new_ones(count, dtype=torch.bool))
     chosen = torch.rand(count, device=noise.device) < p
     return Drawn(noise, amounts * chosen[:, None], chosen)
+
+
+def _decide(augmenter: Augmenter, images: Tensor, noise: Tensor, strength: float) -> Tensor:
+    quickly = quick.decision(augmenter) if len(images) == 1 else None
+    if quickly is not None:
+        fits = images.dtype in WHITE and images.shape[1] == augmenter.channels
+        return quickly(images if fits else _seen(augmenter, to_floats(images), noise), noise, strength)
+    small = [shrink(to_floats(images[piece]), augmenter.config.working_size) for piece in _pieces(images)]
+    seen = _seen(augmenter, small[0] if len(small) == 1 else torch.cat(small), noise)
+    # A file's weights may be finite and still overflow on some image: that image is left as it is.
+    return augmenter.amounts(seen, noise, strength).nan_to_num(0.0, 0.0, 0.0)
 
 
 def augment(

@@ -15,7 +15,7 @@ from torchvision.transforms.v2 import functional as v2f
 from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat, is_rotated_bounding_format, wrap
 
 from augnet.transforms import DifferentiableTransform, Flow, Warp
-from augnet.transforms.warp import HORIZON, before_horizon, combine, resample
+from augnet.transforms.warp import HORIZON, before_horizon, combine, placed, resample
 
 # Bending is undone by repetition, which shrinks the error each time as long as the image is not folded: 40 times bring
 # it below a hundredth of a pixel for `Elastic` at its default limit (tests/export/test_motion.py).
@@ -49,7 +49,8 @@ class Motion:
         self.still = not columns
         # From output to input, as in `augnet.transforms.warp`; None where left out.
         members = [(transforms[k], amounts[:, k], shares[k]) for k in columns]
-        self.matrix, self.flow, self.projective = combine(members, *size)
+        matrix, self.flow, self.projective = combine(members, *size)
+        self.matrix = None if matrix is None else placed(matrix, like=amounts)
         if self.projective and self.matrix is not None:
             self.matrix = before_horizon(self.matrix)
 

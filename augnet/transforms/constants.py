@@ -5,7 +5,7 @@ would make it wait.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 import torch
 from jaxtyping import Float
@@ -21,13 +21,13 @@ def constant(build: Build) -> Build:
     """
 
     @functools.lru_cache(maxsize=16)
-    def kept(*sizes: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    def kept(*sizes: Hashable, dtype: torch.dtype, device: torch.device) -> Tensor:
         # A tensor born in inference mode could never be part of a training step.
         with torch.inference_mode(False), torch.no_grad():
             return build(*sizes, like=torch.empty(0, dtype=dtype, device=device))
 
     @functools.wraps(build)
-    def call(*sizes: int, like: Tensor) -> Tensor:
+    def call(*sizes: Hashable, like: Tensor) -> Tensor:
         # In a traced program sizes are symbols and tensors have no values.
         if torch.compiler.is_compiling():
             return build(*sizes, like=like)

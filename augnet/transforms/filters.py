@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from augnet.transforms.constants import constant
-from augnet.transforms.transform import DifferentiableTransform, per_image
+from augnet.transforms.transform import Amount, DifferentiableTransform, as_tensor, per_image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class Sharpness(DifferentiableTransform):
     maximum: ClassVar[float] = 1.0
 
     def transform(
-        self, images: Float[Tensor, "b c h w"], amount: Float[Tensor, "b"], noise: Tensor | None = None
+        self, images: Float[Tensor, "b c h w"], amount: Amount, noise: Tensor | None = None
     ) -> Float[Tensor, "b c h w"]:
         # `kornia.filters.box_blur` gives the same and takes 5 times as long; `kornia.enhance.sharpness` takes 3 times
         # as long, skips the border and cuts the gradient of saturated pixels.
@@ -83,10 +83,15 @@ class GaussianBlur(DifferentiableTransform):
     signed: ClassVar[bool] = False
 
     def transform(
-        self, images: Float[Tensor, "b c h w"], amount: Float[Tensor, "b"], noise: Tensor | None = None
+        self, images: Float[Tensor, "b c h w"], amount: Amount, noise: Tensor | None = None
     ) -> Float[Tensor, "b c h w"]:
         height, width = images.shape[-2:]
-        variance = (amount * width).square()
+        variance = (amount * width) ** 2
+        if not isinstance(variance, Tensor):
+            columns = _near(variance, width, like=images)
+            rows = columns if height == width else _near(variance, height, like=images)
+            images = torch.cat([images[..., near] @ block.mT for near, block in columns], -1)
+            return torch.cat([block @ images[..., near, :] for near, block in rows], -2)
         with torch.no_grad():
             along_x = _spread(variance, width)
             # An exported program is for all sizes, so it must not ask whether images are square.
@@ -109,10 +114,28 @@ def _flow_of_heat(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
     return neighbours.div_(2).sub_(images, alpha=2)
 
 
+BLOCK = 32
+"""Pixels that are blurred at a time: fewer are small products, more have pixels that are too far away from most."""
+
+
+def _near(variance: float, count: int, *, like: Tensor) -> list[tuple[slice, Float[Tensor, "m n"]]]:
+    """Build the rows of `_spread`, some at a time, where they are not 0 to the last digit, and say where that is.
+
+    At 224 pixels and a deviation of 3 products with these take half of the time (0.31 to 0.36 ms against 0.68).
+    """
+    digits = -math.log(torch.finfo(like.dtype).eps)
+    # Heat that goes from pixel to pixel gets further than this with a probability of at most eps (Bernstein).
+    reach = math.ceil(digits / 3 + math.sqrt((digits / 3) ** 2 + 2 * variance * digits))
+    cosine, _ = waves(count, like=like)
+    decayed = cosine.mT * (variance * _cooling(count, like=like)).exp_()
+    places = [slice(max(0, start - reach), start + BLOCK + reach) for start in range(0, count, BLOCK)]
+    return [(near, decayed[BLOCK * i :][:BLOCK] @ cosine[:, near]) for i, near in enumerate(places)]
+
+
 def _spread(variance: Float[Tensor, "b"], count: int) -> Float[Tensor, "b n n"]:
     """Build the symmetric matrix that blurs a row of `count` pixels by a variance in pixels²."""
     cosine, _ = waves(count, like=variance)
-    decay = torch.exp(variance[:, None] * (frequencies(count, like=variance).cos() - 1))
+    decay = torch.exp(variance[:, None] * _cooling(count, like=variance))
     return (cosine.T * decay[:, None]) @ cosine
 
 
@@ -124,6 +147,12 @@ def waves(count: int, *, like: Tensor) -> Float[Tensor, "2 n n"]:
     # The constant wave has twice the energy of the others.
     scale = torch.cat((torch.full_like(phase[:1], count**-0.5), torch.full_like(phase[1:], (2 / count) ** 0.5)))
     return torch.stack((scale * phase.cos(), scale * phase.sin()))
+
+
+@constant
+def _cooling(count: int, *, like: Tensor) -> Float[Tensor, "n"]:
+    """Say how fast the waves of a row of pixels shrink: for a variance of v by exp(v (cos ω − 1))."""
+    return frequencies(count, like=like).cos() - 1
 
 
 @constant
@@ -155,12 +184,12 @@ class MotionBlur(DifferentiableTransform):
     draws: ClassVar[int] = 1
 
     def transform(
-        self, images: Float[Tensor, "b c h w"], amount: Float[Tensor, "b"], noise: Float[Tensor, "b d"]
+        self, images: Float[Tensor, "b c h w"], amount: Amount, noise: Float[Tensor, "b d"]
     ) -> Float[Tensor, "b c h w"]:
         height, width = images.shape[-2:]
         angle = noise[:, 0] * (math.pi / 2)
         # torch.sinc(x) is sin(πx) / (πx).
-        length = amount * (width / (2 * math.pi))
+        length = as_tensor(amount, images) * (width / (2 * math.pi))
         turn_x = (length * angle.cos())[:, None, None] * frequencies(width, like=images)
         turn_y = (length * angle.sin())[:, None, None] * frequencies(height, like=images)[:, None]
         plus, minus = torch.sinc(turn_x + turn_y)[:, None], torch.sinc(turn_x - turn_y)[:, None]

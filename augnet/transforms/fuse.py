@@ -15,9 +15,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from augnet.transforms.colour import LinearColour, average, compose, mix_channels
-from augnet.transforms.transform import DifferentiableTransform, straight_through_clamp
-from augnet.transforms.warp import Flow, Warp, before_horizon, combine, resample
+from augnet.transforms.colour import LinearColour, average, compose, mean_colour, mix_channels
+from augnet.transforms.transform import Amount, DifferentiableTransform, straight_through_clamp
+from augnet.transforms.warp import Flow, Warp, before_horizon, combine, placed, resample
 
 LARGE = 2**16
 """Values of an image beyond which one thread changes images one by one where some are passed over: gathering those that
@@ -61,6 +61,9 @@ def apply(
     if skip is None:
         skip = not torch.is_grad_enabled() and kind == "cpu" and not torch.compiler.is_compiling()
     if skip:
+        if torch.is_grad_enabled():
+            with torch.no_grad():
+                return _skipping(transforms, layout, images, amounts, noise)
         return _skipping(transforms, layout, images, amounts, noise)
     amounts, noise = amounts.to(images), noise.to(images)
     for group in layout.groups:
@@ -84,7 +87,6 @@ class _Layout(NamedTuple):
     needs_rgb: bool
 
 
-@torch.no_grad()
 def _skipping(
     transforms: Sequence[DifferentiableTransform], layout: _Layout, images: Tensor, amounts: Tensor, noise: Tensor
 ) -> Tensor:
@@ -97,25 +99,47 @@ def _skipping(
             result[row] = _skipping(transforms, layout, images[row], amounts[row], noise[row])
         return result
     active = amounts.tolist()
+    if count == 1 and images.device.type == "cpu":
+        return _one(transforms, layout, images, active[0], noise)
     used_at_all = [any(row[k] for row in active) for k in range(len(transforms))]
     amounts, noise = amounts.to(images), noise.to(images)
     for group in layout.groups:
         used = [k for k in group if used_at_all[k]]
         if not used:
             continue
-        members = [(transforms[k], amounts[:, k], noise[:, layout.columns[k]]) for k in used]
+        members: Members = [(transforms[k], amounts[:, k], noise[:, layout.columns[k]]) for k in used]
         rows = [i for i, row in enumerate(active) if any(row[k] for k in used)]
         if len(rows) == count:
             images = _together(images, members)
         else:
             index = torch.tensor(rows, device=images.device)
-            chosen = [(transform, amount[index], share[index]) for transform, amount, share in members]
+            chosen: Members = [(transforms[k], amounts[index, k], noise[index, layout.columns[k]]) for k in used]
             changed = _together(images[index], chosen)
             images = (images.clone() if images is given else images).index_copy_(0, index, changed)
     return images
 
 
-Members = list[tuple[DifferentiableTransform, Tensor, Tensor]]
+def _one(
+    transforms: Sequence[DifferentiableTransform],
+    layout: _Layout,
+    image: Float[Tensor, "1 c h w"],
+    amounts: list[float],
+    noise: Tensor,
+) -> Tensor:
+    """Do to one image what is not 0, with plain numbers for amounts."""
+    for group in layout.groups:
+        # Who needs no noise does not look at it: cutting it would take as long as a pass over a small image.
+        members: Members = [
+            (transforms[k], amounts[k], noise[:, layout.columns[k]] if transforms[k].draws else noise)
+            for k in group
+            if amounts[k]
+        ]
+        if members:
+            image = _together(image, members)
+    return image
+
+
+Members = list[tuple[DifferentiableTransform, Amount, Tensor]]
 
 
 @functools.cache
@@ -143,12 +167,14 @@ def _together(images: Tensor, members: Members) -> Tensor:
 
 
 def _recolour(images: Tensor, members: Members) -> Tensor:
-    mean = images.mean((2, 3))
     colours = [(transform, amount) for transform, amount, _ in members if isinstance(transform, LinearColour)]
     (first, amount), *others = colours
-    matrix = first.matrix(amount, mean)
+    channels = images.shape[1]
+    mean = mean_colour(images, amount) if any(transform.looks_at_mean for transform, _ in colours) else None
+    matrix = first.matrix(amount, channels, mean)
     for transform, amount in others:
-        matrix = compose(transform.matrix(amount, average(matrix, mean)), matrix)
+        now = average(matrix, mean) if transform.looks_at_mean else None
+        matrix = compose(transform.matrix(amount, channels, now), matrix)
     return straight_through_clamp(mix_channels(images, matrix), fresh=True)
 
 
@@ -197,7 +223,7 @@ def warp_matrix(
     matrix = torch.eye(3, dtype=amounts.dtype, device=amounts.device).expand(amounts.shape[0], 3, 3)
     for transform, amount in zip(transforms, amounts.unbind(1), strict=True):
         if isinstance(transform, Warp):
-            matrix = matrix @ transform.matrix(amount, height, width)
+            matrix = matrix @ placed(transform.matrix(amount, height, width), like=amounts)
     matrix = before_horizon(matrix)
     # The inverse by cross products of the columns: `linalg.inv` has no ONNX counterpart.
     a, b, c = matrix.unbind(-1)

@@ -13,8 +13,18 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from augnet.transforms.transform import per_image, straight_through_choice
-from augnet.transforms.warp import Flow, Warp, matrix_of
+from augnet.transforms.transform import Amount, cos_sin, per_image, straight_through_choice
+from augnet.transforms.warp import Entries, Flow, Warp
+
+
+def _tangent(degrees: Amount) -> Amount:
+    cos, sin = cos_sin(degrees * (math.pi / 180))
+    return sin / cos
+
+
+def _turned(amount: Amount) -> Amount:
+    """Give −1 where a choice is done and 1 where it is not."""
+    return 1 - 2 * straight_through_choice(amount.detach() if isinstance(amount, Tensor) else amount)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +41,9 @@ class Rotate(Warp):
     label: ClassVar[str] = "rotation"
     maximum: ClassVar[float] = 180.0
 
-    def matrix(self, amount: Float[Tensor, "b"], height: int, width: int) -> Float[Tensor, "b 3 3"]:
-        angle = amount * (math.pi / 180)
-        cos, sin = angle.cos(), angle.sin()
-        return matrix_of(cos, -sin * (height / width), 0, sin * (width / height), cos, 0, 0, 0, 1)
+    def entries(self, amount: Amount, height: int, width: int) -> Entries:
+        cos, sin = cos_sin(amount * (math.pi / 180))
+        return (cos, -sin * (height / width), 0, sin * (width / height), cos, 0, 0, 0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +61,8 @@ class TranslateX(Warp):
     customary: ClassVar[float] = 0.5
     maximum: ClassVar[float] = 1.0
 
-    def matrix(self, amount: Float[Tensor, "b"], height: int, width: int) -> Float[Tensor, "b 3 3"]:
-        return matrix_of(1, 0, -2 * amount, 0, 1, 0, 0, 0, 1)
+    def entries(self, amount: Amount, height: int, width: int) -> Entries:
+        return (1, 0, -2 * amount, 0, 1, 0, 0, 0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +80,8 @@ class TranslateY(Warp):
     customary: ClassVar[float] = 0.5
     maximum: ClassVar[float] = 1.0
 
-    def matrix(self, amount: Float[Tensor, "b"], height: int, width: int) -> Float[Tensor, "b 3 3"]:
-        return matrix_of(1, 0, 0, 0, 1, -2 * amount, 0, 0, 1)
+    def entries(self, amount: Amount, height: int, width: int) -> Entries:
+        return (1, 0, 0, 0, 1, -2 * amount, 0, 0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,9 +98,9 @@ class ShearX(Warp):
     label: ClassVar[str] = "slant left-right"
     maximum: ClassVar[float] = 60.0
 
-    def matrix(self, amount: Float[Tensor, "b"], height: int, width: int) -> Float[Tensor, "b 3 3"]:
-        lean = (amount * (math.pi / 180)).tan()
-        return matrix_of(1, lean * (height / width), 0, 0, 1, 0, 0, 0, 1)
+    def entries(self, amount: Amount, height: int, width: int) -> Entries:
+        lean = _tangent(amount)
+        return (1, lean * (height / width), 0, 0, 1, 0, 0, 0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,9 +117,9 @@ class ShearY(Warp):
     label: ClassVar[str] = "slant up-down"
     maximum: ClassVar[float] = 60.0
 
-    def matrix(self, amount: Float[Tensor, "b"], height: int, width: int) -> Float[Tensor, "b 3 3"]:
-        lean = (amount * (math.pi / 180)).tan()
-        return matrix_of(1, 0, 0, lean * (width / height), 1, 0, 0, 0, 1)
+    def entries(self, amount: Amount, height: int, width: int) -> Entries:
+        lean = _tangent(amount)
+        return (1, 0, 0, lean * (width / height), 1, 0, 0, 0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,9 +136,9 @@ class Scale(Warp):
     label: ClassVar[str] = "size"
     maximum: ClassVar[float] = 3.0
 
-    def matrix(self, amount: Float[Tensor, "b"], height: int, width: int) -> Float[Tensor, "b 3 3"]:
-        reach = torch.exp2(-amount)
-        return matrix_of(reach, 0, 0, 0, reach, 0, 0, 0, 1)
+    def entries(self, amount: Amount, height: int, width: int) -> Entries:
+        reach = 2**-amount
+        return (reach, 0, 0, 0, reach, 0, 0, 0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,9 +155,9 @@ class Aspect(Warp):
     label: ClassVar[str] = "width to height"
     maximum: ClassVar[float] = 3.0
 
-    def matrix(self, amount: Float[Tensor, "b"], height: int, width: int) -> Float[Tensor, "b 3 3"]:
-        reach = torch.exp2(amount / 2)
-        return matrix_of(1 / reach, 0, 0, 0, reach, 0, 0, 0, 1)
+    def entries(self, amount: Amount, height: int, width: int) -> Entries:
+        reach = 2 ** (amount / 2)
+        return (1 / reach, 0, 0, 0, reach, 0, 0, 0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,8 +175,8 @@ class TiltX(Warp):
     maximum: ClassVar[float] = 0.9
     projective: ClassVar[bool] = True
 
-    def matrix(self, amount: Float[Tensor, "b"], height: int, width: int) -> Float[Tensor, "b 3 3"]:
-        return matrix_of(1, 0, 0, 0, 1, 0, amount, 0, 1)
+    def entries(self, amount: Amount, height: int, width: int) -> Entries:
+        return (1, 0, 0, 0, 1, 0, amount, 0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,8 +194,8 @@ class TiltY(Warp):
     maximum: ClassVar[float] = 0.9
     projective: ClassVar[bool] = True
 
-    def matrix(self, amount: Float[Tensor, "b"], height: int, width: int) -> Float[Tensor, "b 3 3"]:
-        return matrix_of(1, 0, 0, 0, 1, 0, 0, amount, 1)
+    def entries(self, amount: Amount, height: int, width: int) -> Entries:
+        return (1, 0, 0, 0, 1, 0, 0, amount, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,8 +215,8 @@ class MirrorLeftRight(Warp):
     signed: ClassVar[bool] = False
     relaxed: ClassVar[bool] = True
 
-    def matrix(self, amount: Float[Tensor, "b"], height: int, width: int) -> Float[Tensor, "b 3 3"]:
-        return matrix_of(1 - 2 * straight_through_choice(amount).detach(), 0, 0, 0, 1, 0, 0, 0, 1)
+    def entries(self, amount: Amount, height: int, width: int) -> Entries:
+        return (_turned(amount), 0, 0, 0, 1, 0, 0, 0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,8 +235,8 @@ class MirrorUpDown(Warp):
     signed: ClassVar[bool] = False
     relaxed: ClassVar[bool] = True
 
-    def matrix(self, amount: Float[Tensor, "b"], height: int, width: int) -> Float[Tensor, "b 3 3"]:
-        return matrix_of(1, 0, 0, 0, 1 - 2 * straight_through_choice(amount).detach(), 0, 0, 0, 1)
+    def entries(self, amount: Amount, height: int, width: int) -> Entries:
+        return (1, 0, 0, 0, _turned(amount), 0, 0, 0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,9 +257,7 @@ class Elastic(Flow):
     signed: ClassVar[bool] = False
     draws: ClassVar[int] = 2 * 4 * 4
 
-    def flow(
-        self, amount: Float[Tensor, "b"], noise: Float[Tensor, "b d"], height: int, width: int
-    ) -> Float[Tensor, "b h w 2"]:
+    def flow(self, amount: Amount, noise: Float[Tensor, "b d"], height: int, width: int) -> Float[Tensor, "b h w 2"]:
         pushes = 2 * per_image(amount) * noise.unflatten(-1, (2, 4, 4))
         x, y = F.interpolate(pushes, size=(height, width), mode="bicubic", align_corners=True).unbind(1)
         return torch.stack((x, y * (width / height)), -1)

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from kornia.enhance import normalize_min_max
 from torch import Tensor
 
-from augnet.transforms.transform import DifferentiableTransform, per_image
+from augnet.transforms.transform import Amount, DifferentiableTransform, as_tensor, per_image
 
 # Values up to this are black to `Gamma`.
 BLACK = 1e-6
@@ -35,11 +35,11 @@ class Gamma(DifferentiableTransform):
     maximum: ClassVar[float] = 3.0
 
     def transform(
-        self, images: Float[Tensor, "b c h w"], amount: Float[Tensor, "b"], noise: Tensor | None = None
+        self, images: Float[Tensor, "b c h w"], amount: Amount, noise: Tensor | None = None
     ) -> Float[Tensor, "b c h w"]:
         # The derivative of a power below 1 is infinite at a black pixel. `Tensor.pow`, and so kornia's `adjust_gamma`,
         # takes twice to three times as long as this.
-        powers = (images.clamp(min=BLACK).log() * per_image(torch.exp2(amount))).exp_()
+        powers = (images.clamp(min=BLACK).log() * per_image(2**amount)).exp_()
         # Black stays black, whatever the power.
         return torch.where(images > BLACK, powers, images)
 
@@ -64,7 +64,7 @@ class Solarize(DifferentiableTransform):
     signed: ClassVar[bool] = False
 
     def transform(
-        self, images: Float[Tensor, "b c h w"], amount: Float[Tensor, "b"], noise: Tensor | None = None
+        self, images: Float[Tensor, "b c h w"], amount: Amount, noise: Tensor | None = None
     ) -> Float[Tensor, "b c h w"]:
         inverted = ((images - (1 - per_image(amount))) * 10).clamp(0, 1)
         return images + inverted * (1 - 2 * images)
@@ -92,9 +92,9 @@ class Posterize(DifferentiableTransform):
     relaxed: ClassVar[bool] = True
 
     def transform(
-        self, images: Float[Tensor, "b c h w"], amount: Float[Tensor, "b"], noise: Tensor | None = None
+        self, images: Float[Tensor, "b c h w"], amount: Amount, noise: Tensor | None = None
     ) -> Float[Tensor, "b c h w"]:
-        step = per_image((torch.exp2(amount) - 1) / 255)
+        step = per_image((torch.exp2(as_tensor(amount, images)) - 1) / 255)
         with torch.no_grad():
             levels = images / step.clamp(min=1e-6)
             error = levels.round() - levels
@@ -121,11 +121,11 @@ class Equalize(DifferentiableTransform):
     signed: ClassVar[bool] = False
 
     def transform(
-        self, images: Float[Tensor, "b c h w"], amount: Float[Tensor, "b"], noise: Tensor | None = None
+        self, images: Float[Tensor, "b c h w"], amount: Amount, noise: Tensor | None = None
     ) -> Float[Tensor, "b c h w"]:
         with torch.no_grad():
             change = _equalized(images) - images
-        return torch.addcmul(images, per_image(amount), change)
+        return torch.addcmul(images, per_image(as_tensor(amount, images)), change)
 
 
 def _equalized(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
@@ -157,7 +157,7 @@ class AutoContrast(DifferentiableTransform):
     signed: ClassVar[bool] = False
 
     def transform(
-        self, images: Float[Tensor, "b c h w"], amount: Float[Tensor, "b"], noise: Tensor | None = None
+        self, images: Float[Tensor, "b c h w"], amount: Amount, noise: Tensor | None = None
     ) -> Float[Tensor, "b c h w"]:
         low, high = images.amin((2, 3), keepdim=True), images.amax((2, 3), keepdim=True)
         # A channel of fewer than two 8-bit levels is flat: stretching it would only show rounding noise.

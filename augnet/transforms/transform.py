@@ -12,7 +12,7 @@ filters.py (neighbourhoods) and corruption.py (what cameras and files do); fuse.
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeAlias, overload
 
 import torch
 from jaxtyping import Float
@@ -20,6 +20,10 @@ from torch import Tensor
 
 from augnet.family import members
 from augnet.nearest import nearest
+
+Amount: TypeAlias = Float[Tensor, "b"] | float
+"""How much: a number for each image, or a plain one for all of them, which has no gradient. Plain numbers are for one
+small image, where arithmetic with tensors of a single number costs as much as passes over its pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,13 +74,13 @@ class DifferentiableTransform(ABC):
             )
 
     def __call__(
-        self, images: Float[Tensor, "b c h w"], amount: Float[Tensor, "b"], noise: Float[Tensor, "b d"] | None = None
+        self, images: Float[Tensor, "b c h w"], amount: Amount, noise: Float[Tensor, "b d"] | None = None
     ) -> Float[Tensor, "b c h w"]:
         """Transform each image by its own amount.
 
         Args:
             images: values in [0, 1].
-            amount: in `unit`, one per image; 0 leaves the image unchanged.
+            amount: in `unit`, one per image or one for all; 0 leaves the image unchanged.
             noise: `draws` numbers in (-1, 1) per image; not needed where `draws` is 0.
 
         Returns:
@@ -101,11 +105,12 @@ class DifferentiableTransform(ABC):
             # Matrices and grids in half precision would move pixels and quantise colours.
             with torch.autocast(kind, enabled=False):
                 return self(images, amount, noise)
-        return straight_through_clamp(self.transform(images, amount.to(images.dtype), noise.to(images.dtype)))
+        amount = amount.to(images.dtype) if isinstance(amount, Tensor) else amount
+        return straight_through_clamp(self.transform(images, amount, noise.to(images.dtype)))
 
     @abstractmethod
     def transform(
-        self, images: Float[Tensor, "b c h w"], amount: Float[Tensor, "b"], noise: Float[Tensor, "b d"]
+        self, images: Float[Tensor, "b c h w"], amount: Amount, noise: Float[Tensor, "b d"]
     ) -> Float[Tensor, "b c h w"]:
         """Do what `__call__` promises, except that values may leave [0, 1]."""
 
@@ -140,15 +145,36 @@ def straight_through_clamp(values: Float[Tensor, "*any"], *, fresh: bool = False
     return values.clamp_(0, 1) if fresh else values.clamp(0, 1)
 
 
-def straight_through_choice(amount: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
+def straight_through_choice(amount: Amount) -> Amount:
     """Round an amount to 0 or 1 in the forward pass and let the gradient through unchanged."""
+    if not isinstance(amount, Tensor):
+        return float(amount >= 0.5)
     chosen = (amount >= 0.5).to(amount.dtype)
     return chosen + (amount - amount.detach())
 
 
-def per_image(amount: Float[Tensor, "b"]) -> Float[Tensor, "b 1 1 1"]:
+@overload
+def per_image(amount: Tensor) -> Float[Tensor, "b 1 1 1"]: ...
+@overload
+def per_image(amount: Amount) -> Float[Tensor, "b 1 1 1"] | float: ...
+def per_image(amount: Amount) -> Float[Tensor, "b 1 1 1"] | float:
     """Shape one number per image so that it multiplies images."""
-    return amount[:, None, None, None]
+    return amount[:, None, None, None] if isinstance(amount, Tensor) else amount
+
+
+def as_tensor(amount: Amount, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b"]:
+    """Make tensors of plain numbers, for members that would gain nothing from them."""
+    return amount if isinstance(amount, Tensor) else images.new_full((len(images),), amount)
+
+
+def dealt(noise: Float[Tensor, "b d"], amount: Amount) -> list[Amount]:
+    """Deal out the columns of noise: as plain numbers where the amount is one and there is a single image."""
+    return list(noise.unbind(1)) if isinstance(amount, Tensor) or len(noise) != 1 else noise[0].tolist()
+
+
+def cos_sin(angle: Amount) -> tuple[Amount, Amount]:
+    """Take cosine and sine of an angle."""
+    return (angle.cos(), angle.sin()) if isinstance(angle, Tensor) else (math.cos(angle), math.sin(angle))
 
 
 def all_transforms() -> list[type[DifferentiableTransform]]:

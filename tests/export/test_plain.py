@@ -169,8 +169,12 @@ def test_a_transform_of_ones_own_is_named_as_left_out():
         limit = 0.5
         unit, label = "of light", "dimming"
 
-        def matrix(self, amount, mean):
-            return torch.cat((torch.eye(3).expand(len(mean), 3, 3), torch.zeros(len(mean), 3, 1)), -1)
+        @staticmethod
+        def parts(channels):
+            return torch.eye(channels, channels + 1, dtype=torch.float64)[None]
+
+        def shares(self, amount, mean):
+            return (1.0,)
 
     code = always(Dim(limit=0.5), 0.25, smooth_images()).code()
     assert "# Left out, having no counterpart: dimming +0.25 to +0.25 of light, p 1.00, use 0.50." in code

@@ -68,6 +68,7 @@ def test_it_follows_the_weights():
 
 def test_what_numpy_does_not_have_is_left_to_torch():
     assert decision(Augmenter(AugmenterConfig(transforms=[], residual_limit=0.1), 3)) is None
+    assert decision(learned(working_size=33)) is None
     made = learned(torch.bfloat16)
     assert decision(made) is None
     assert LearnedAugment(made)(torch.zeros(3, 8, 8, dtype=torch.uint8)).shape == (3, 8, 8)

@@ -149,6 +149,18 @@ def test_passing_over_what_is_not_used_changes_nothing(size, monkeypatch):
         assert torch.equal(T.apply(chain, images, amounts, noise), found)
 
 
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_one_image_is_done_as_in_a_batch(channels):
+    """One is done in plain numbers; rounding members are left out, as above."""
+    chain = T.usable([t for t in EVERY if not isinstance(t, T.Posterize | T.JPEG | T.Equalize)], channels)[0]
+    images, (amounts, noise) = picture(channels=channels), draw(chain)
+    together = T.apply(chain, images, amounts, noise, skip=False)
+    for i in range(3):
+        row = slice(i, i + 1)
+        alone = T.apply(chain, images[row], amounts[row], noise[row], skip=True)
+        torch.testing.assert_close(alone, together[row], atol=1e-10, rtol=0)
+
+
 def test_without_a_graph_the_pixels_are_those_with_one():
     """Bit for bit, so that a step that learns and one that doesn't see the same images."""
     images, (amounts, noise) = picture(), draw(EVERY)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from augnet.transforms import LinearColour, all_transforms, named, straight_through_clamp
+from augnet.transforms import LinearColour, Warp, all_transforms, named, straight_through_clamp
 from augnet.transforms import transform as family
 
 TRANSFORMS = [member() for member in all_transforms()]
@@ -70,6 +70,32 @@ def test_an_image_is_transformed_as_if_alone(transform):
     together = transform(images, amount, noise)
     alone = torch.cat([transform(images[i : i + 1], amount[i : i + 1], noise[i : i + 1]) for i in range(4)])
     torch.testing.assert_close(together, alone, atol=1e-9, rtol=0)
+
+
+@each(TRANSFORMS)
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("size", [(12, 9), (70, 70)])
+def test_a_plain_number_is_that_number_for_each_image(transform, count, size):
+    """The arithmetic of one image in plain numbers is that of a batch, to rounding."""
+    images, noise = smooth_images(count, 3, *size), noise_for(transform, count, dtype=torch.float64)
+    for share in (0.0, 0.03, 0.4, 1.0, -0.7) if transform.signed else (0.0, 0.03, 0.4, 1.0):
+        amount = share * transform.limit
+        expected = transform.transform(images, torch.full((count,), amount, dtype=torch.float64), noise)
+        torch.testing.assert_close(transform.transform(images, amount, noise), expected, atol=1e-12, rtol=0)
+
+
+@each([transform for transform in TRANSFORMS if isinstance(transform, Warp | LinearColour)])
+def test_a_matrix_of_plain_numbers_is_that_of_a_batch(transform):
+    for share in (-0.7, 0.2, 0.9):
+        amount = share * transform.limit
+        column = torch.tensor([amount, 0.0], dtype=torch.float64)
+        if isinstance(transform, Warp):
+            found, expected = transform.matrix(amount, 20, 30), transform.matrix(column, 20, 30)[0].flatten()
+        else:
+            mean = rand(2, 3)
+            found, expected = transform.matrix(amount, 3, mean[0].numpy()).ravel(), transform.matrix(column, 3, mean)
+            expected = expected[0].flatten()
+        assert list(found) == pytest.approx(expected.tolist(), abs=1e-12)
 
 
 @each(EXACT)
