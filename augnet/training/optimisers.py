@@ -79,6 +79,8 @@ class SharingAdam(torch.optim.Adam):
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
         """Move every parameter."""
+        # The parameter may have moved to another type or device since.
+        self.groups, self.common.data = self.groups.to(self.shared), self.common.data.to(self.shared)
         self.common.grad = None if self.shared.grad is None else self.groups @ self.shared.grad
         result = super().step(closure)
         self.shared.add_(self.common @ self.groups)
