@@ -7,7 +7,7 @@ the update for a map that comes to rest where training does, and differentiate t
 starts at random, most of which train badly if they are left alone, then end close together. Their ranges, look-back
 and outer optimiser are taken here, for a network of 50 hidden units and batches of 64.
 
-One minute of one core. Test loss on digits, nats, 12 starts:
+48 seconds of one core. Test loss on digits, nats, 12 starts:
 
     settings | best  | first quartile | median | third quartile | worst
     fixed    | 0.149 | 1.777          | 2.201  | 2.299          | 2.302
