@@ -97,7 +97,7 @@ class CurvatureProducts(ABC):
 
     def mixed(self, vector: Float[Tensor, "p"]) -> list[Tensor | None]:
         """Return ∂⟨v, g⟩/∂λ, one tensor per hyperparameter; None for those that g does not depend on."""
-        if self._last is not None and torch.equal(self._last[0], vector):
+        if self._last is not None and (self._last[0] is vector or torch.equal(self._last[0], vector)):
             return self._last[1]
         return self._derivative(vector, self.hyperparameters)
 

@@ -209,17 +209,19 @@ def _solve(
     if project:
         # A gradient of the size of rounding has no direction worth the name.
         off = _complement(gradient, least=torch.finfo(b.dtype).eps ** 0.75 * float(b.norm()))
+        # Long vectors are kept once: b and the products are projected in place, and a warm start is not again.
+        off(b, out=b)
+        start = None if start is None else start._replace(next=off(start.next))
+
+        def inside(v: Tensor) -> Tensor:
+            return v if start is not None and v is start.next else off(v)
 
         def projected(v: Tensor) -> Tensor:
-            product = averaged(matrix(off(v)))
+            product = averaged(matrix(inside(v)))
             return off(product, out=product)
 
-        # Long vectors are kept once: what is this function's own is projected in place.
-        off(b, out=b)
-        solution = inverse.solve(
-            projected, b, start if start is None else start._replace(next=off(start.next)), diagonal
-        )
-        p = off(solution.value)
+        solution = inverse.solve(projected, b, start, diagonal)
+        p = inside(solution.value)
     else:
         solution = inverse.solve(lambda v: averaged(matrix(v)), b, start, diagonal)
         p = solution.value

@@ -58,6 +58,12 @@ class Turned(NamedTuple):
     sign: Tensor
     weight: Tensor
 
+    @classmethod
+    def joined(cls, images: tuple[Tensor, ...], sign: tuple[Tensor, ...]) -> "Turned":
+        """Put parts together."""
+        together = channels_last(torch.cat(images))
+        return cls(together, torch.cat(sign), together.new_zeros(len(together), requires_grad=True))
+
 
 class OuterLevel:
     """Train an augmenter on the hypergradient.
@@ -106,16 +112,13 @@ class OuterLevel:
         images, labels = batch
         parts = self.inner.parts(len(images))
         noise = self.draw_noise(len(images))
-
-        def augment() -> Iterator[tuple[Tensor, Policy | None]]:
-            for part in parts:
-                yield self.augmenter.augment(part.of(images), part.of(noise))
-
+        augment = self.augmenter.augment_both_ways if self.has_choices else self.augmenter.augment
         # Of several parts no graph is kept: they are augmented again once it is known where they should go.
         with torch.set_grad_enabled(len(parts) == 1):
-            first = list(augment())
-        cut = channels_last(torch.cat([result.detach() for result, _ in first])).requires_grad_()
-        turned = self._turned(parts, images, noise, [policy for _, policy in first])
+            first = [augment(part.of(images), part.of(noise)) for part in parts]
+        augmented, policies, *choices = zip(*first, strict=True)
+        cut = channels_last(torch.cat(augmented).detach()).requires_grad_()
+        turned = Turned.joined(*choices) if choices else None
         self.inner.classifier.train()
         val_losses, val_value = self._validation(*val_batch)
         found, value = self._hypergradient(parts, cut, turned, labels, val_losses, dropout_seed)
@@ -132,7 +135,9 @@ class OuterLevel:
                 influences[1] = influences[1] + self._disagreement(parts, images, turned.images)[1]
         by_choice = None if turned is None else turned.sign * (influences[0] - influences[1])[:, None]
         self.optimiser.zero_grad()
-        for part, (result, policy) in zip(parts, first if len(parts) == 1 else augment(), strict=True):
+        for part, result, policy in zip(parts, augmented, policies, strict=True):
+            if len(parts) > 1:
+                result, policy = self.augmenter.augment(part.of(images), part.of(noise))
             self._walk_back(part, result, policy, part.of(by_images), None if by_choice is None else part.of(by_choice))
         self._descend(number)
         return TrainingGradient(found.train_gradient, value, val_value)
@@ -141,20 +146,6 @@ class OuterLevel:
         """Draw noise for the whole batch, and return that of the `count` images that this process has of it."""
         processes = self.inner.processes
         return processes.share(self.augmenter.draw_noise(count * processes.count))
-
-    def _turned(
-        self, parts: list[Part], images: Float[Tensor, "b c h w"], noise: Tensor, policies: list[Policy | None]
-    ) -> Turned | None:
-        """Turn a choice of every image; None if there are no choices."""
-        if not self.has_choices:
-            return None
-        pairs = [
-            self.augmenter.turned(part.of(images), part.of(noise), policy)
-            for part, policy in zip(parts, policies, strict=True)
-            if policy is not None
-        ]
-        turned, sign = (torch.cat(each) for each in zip(*pairs, strict=True))
-        return Turned(channels_last(turned), sign, turned.new_zeros(len(turned)).requires_grad_())
 
     def _validation(
         self, images: Float[Tensor, "b c h w"], labels: Int64[Tensor, "b"]
