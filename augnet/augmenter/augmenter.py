@@ -205,7 +205,11 @@ class Augmenter(nn.Module):
     def augment_both_ways(
         self, images: Float[Tensor, "b c h w"], noise: Float[Tensor, "b n"]
     ) -> tuple[Float[Tensor, "b c h w"], Policy | None, Float[Tensor, "b c h w"], Float[Tensor, "b k"]]:
-        """Do as `augment`, then as `turned`; the U-Net looks at the images once."""
+        """Do as `augment`, then as `turned`; the U-Net looks at the images once.
+
+        Raises:
+            ValueError: if no transform is a choice.
+        """
         augmented, policy, residual = self._augment(images, noise)
         if policy is None:
             raise ValueError("this augmenter has no transforms, so there is nothing to turn")
