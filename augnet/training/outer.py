@@ -330,7 +330,8 @@ class OuterLevel:
         if self.teacher is not None:
             self.teacher.model.load_state_dict(state["teacher"])
         solution = (state["solution"] or {}).items()
-        placed: dict[str, Any] = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in solution}
+        # Copies: within a file tensors lie less aligned than torch has them, and sums of them round otherwise.
+        placed: dict[str, Any] = {k: v.to(device, copy=True) if isinstance(v, Tensor) else v for k, v in solution}
         self.solution = Solution(**placed) if placed else None
         self.validation_loss.log_temperature = state["log_temperature"]
         self.noise = NoiseMeter(**state["noise"])
