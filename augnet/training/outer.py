@@ -196,13 +196,13 @@ class OuterLevel:
             return loss, outputs
 
         def with_turned(part: Part) -> Tensor:
-            loss, _ = forward(part)
             if turned is None:
-                return loss
-            # What has no weight moves no gradient by the classifier's weights, so no pass need go back.
+                return forward(part)[0]
+            # What has no weight moves no gradient by the classifier's weights, so no pass need go back. It goes first,
+            # before the other keeps its graph.
             with torch.no_grad():
                 losses = self.inner.losses(self._outputs(part, turned.images, dropout_seed), part.of(labels))
-            return loss + (part.of(turned.weight) * losses).sum() / len(labels)
+            return forward(part)[0] + (part.of(turned.weight) * losses).sum() / len(labels)
 
         if self.by_differences:
             # The same forward difference for both influences of an image, so that both miss the same.
