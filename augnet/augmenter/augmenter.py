@@ -198,6 +198,26 @@ class Augmenter(nn.Module):
         self, images: Float[Tensor, "b c h w"], noise: Float[Tensor, "b n"] | None = None, strength: float = 1.0
     ) -> tuple[Float[Tensor, "b c h w"], Policy | None]:
         """Augment, and say what was decided; the policy is None where there are no transforms."""
+        augmented, policy, _ = self._augment(images, noise, strength)
+        return augmented, policy
+
+    def augment_both_ways(
+        self, images: Float[Tensor, "b c h w"], noise: Float[Tensor, "b n"]
+    ) -> tuple[Float[Tensor, "b c h w"], Policy | None, Float[Tensor, "b c h w"], Float[Tensor, "b k"]]:
+        """Do as `augment`, then as `turned`; the U-Net looks at the images once.
+
+        Raises:
+            ValueError: if no transform is a choice.
+        """
+        augmented, policy, residual = self._augment(images, noise)
+        if policy is None:
+            raise ValueError("this augmenter has no transforms, so there is nothing to turn")
+        return augmented, policy, *self._turn(images, noise, policy, residual)
+
+    def _augment(
+        self, images: Tensor, noise: Tensor | None, strength: float = 1.0
+    ) -> tuple[Tensor, Policy | None, Tensor | None]:
+        """Augment; return images, policy and residual."""
         if images.ndim != 4 or not images.is_floating_point():
             raise ValueError(
                 f"images must be a batch (b, c, h, w) of floats in [0, 1], found {images.dtype} of shape "
@@ -207,16 +227,16 @@ class Augmenter(nn.Module):
             raise ValueError(f"this augmenter is for {self.channels} channels, found images of {images.shape[1]}")
         noise = self.draw_noise(len(images)) if noise is None else noise
         levels = self._look(images, noise)
-        policy = None
+        policy = residual = None
         augmented = images
         if self.head is not None:
             policy = self._decide(levels, noise, strength)
             augmented = fuse.apply(self.transforms, images, policy.amounts, self.draws(noise))
         if self.config.residual_limit > 0:
-            augmented = tf.straight_through_clamp(augmented + self._paint(levels, images, strength))
-        return augmented, policy
+            residual = self._paint(levels, images, strength)
+            augmented = tf.straight_through_clamp(augmented + residual)
+        return augmented, policy, residual
 
-    @torch.no_grad()
     def turned(
         self, images: Float[Tensor, "b c h w"], noise: Float[Tensor, "b n"], policy: Policy
     ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b k"]]:
@@ -230,6 +250,12 @@ class Augmenter(nn.Module):
         Raises:
             ValueError: if no transform is a choice.
         """
+        with torch.no_grad():
+            residual = self.residual(images, noise) if self.config.residual_limit > 0 else None
+        return self._turn(images, noise, policy, residual)
+
+    @torch.no_grad()
+    def _turn(self, images: Tensor, noise: Tensor, policy: Policy, residual: Tensor | None) -> tuple[Tensor, Tensor]:
         choice = torch.tensor([transform.choice for transform in self.transforms], device=noise.device)
         count = sum(transform.choice for transform in self.transforms)
         if not count:
@@ -241,8 +267,8 @@ class Augmenter(nn.Module):
         done = (policy.amounts != 0).to(policy.amounts)
         amounts = torch.where(is_turned > 0, 1 - done, policy.amounts)
         augmented = fuse.apply(self.transforms, images, amounts, self.draws(noise))
-        if self.config.residual_limit > 0:
-            augmented = (augmented + self.residual(images, noise)).clamp(0, 1)
+        if residual is not None:
+            augmented = (augmented + residual).clamp(0, 1)
         return augmented, count * is_turned * (2 * done - 1)
 
     def summary(self, images: Float[Tensor, "b c h w"]) -> list[Learned]:

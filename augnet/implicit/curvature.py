@@ -21,8 +21,10 @@ Operator = Callable[[Tensor], Tensor]
 
 
 def flatten(tensors: Iterable[Tensor]) -> Float[Tensor, "p"]:
-    """Lay the entries of all tensors end to end."""
-    return torch.cat([tensor.reshape(-1) for tensor in tensors])
+    """Lay the entries of all tensors end to end; those of four dimensions channels last, which is how the kernels of
+    convolutions lie in memory wherever speed matters.
+    """
+    return torch.cat([(t.permute(0, 2, 3, 1) if t.ndim == 4 else t).reshape(-1) for t in tensors])
 
 
 def unflatten(vector: Float[Tensor, "p"], like: Sequence[Tensor]) -> list[Tensor]:
@@ -37,8 +39,16 @@ def unflatten(vector: Float[Tensor, "p"], like: Sequence[Tensor]) -> list[Tensor
             f"the vector has {vector.numel()} entries but the {len(sizes)} tensors have {sum(sizes)}; "
             "was it made for other weights?"
         )
-    pieces = vector.split(sizes)
-    return [piece.view_as(tensor).to(tensor.dtype) for piece, tensor in zip(pieces, like, strict=True)]
+    return [
+        _shaped(piece, tensor.shape).to(tensor.dtype) for piece, tensor in zip(vector.split(sizes), like, strict=True)
+    ]
+
+
+def _shaped(piece: Tensor, shape: torch.Size) -> Tensor:
+    if len(shape) != 4:
+        return piece.view(shape)
+    first, channels, height, width = shape
+    return piece.view(first, height, width, channels).permute(0, 3, 1, 2)
 
 
 def zeros_for_unused(gradients: Iterable[Tensor | None], like: Sequence[Tensor]) -> list[Tensor]:
@@ -87,7 +97,7 @@ class CurvatureProducts(ABC):
 
     def mixed(self, vector: Float[Tensor, "p"]) -> list[Tensor | None]:
         """Return ∂⟨v, g⟩/∂λ, one tensor per hyperparameter; None for those that g does not depend on."""
-        if self._last is not None and torch.equal(self._last[0], vector):
+        if self._last is not None and (self._last[0] is vector or torch.equal(self._last[0], vector)):
             return self._last[1]
         return self._derivative(vector, self.hyperparameters)
 

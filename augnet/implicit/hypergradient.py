@@ -9,7 +9,7 @@ Symbols: w weights, λ hyperparameters, g = ∂L_train/∂w, H = ∂²L_train/�
 P = I − ggᵀ/(gᵀg) the projection on the complement of g.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -38,8 +38,8 @@ class Hypergradient(NamedTuple):
         gradients: dL_val/dλ, one tensor per hyperparameter; zeros where neither loss depends on it.
         solution: p and how it was found; the next call's `start`.
         train_gradient: dL_train/dw, one tensor per weight, without a graph.
-        val_gradient: dL_val/dw, one tensor per weight, without a graph.
-        product: p, flat, as it stands in the hypergradient: projected, if that was asked for.
+        val_gradient: dL_val/dw, one tensor per weight, without a graph; projected, if that was asked for.
+        product: p, flat; projected, if that was asked for.
     """
 
     gradients: list[Tensor]
@@ -51,7 +51,7 @@ class Hypergradient(NamedTuple):
 
 def hypergradient(
     train_loss: Tensor | Sequence[Callable[[], Tensor]],
-    val_loss: Tensor | None,
+    val_loss: Tensor | Iterable[Tensor] | None,
     weights: Sequence[Tensor],
     hyperparameters: Sequence[Tensor],
     inverse: InverseHessian,
@@ -81,7 +81,8 @@ def hypergradient(
         train_loss: a function of `weights` and `hyperparameters`, its graph kept. Or parts that add up to it, each a
             function that computes its part anew, with the same noise every time: memory is then that of one part, and
             every product computes the training gradient again.
-        val_loss: a function of `weights`, perhaps of `hyperparameters` too; None if `val_gradient` says it all.
+        val_loss: a function of `weights`, perhaps of `hyperparameters` too; None if `val_gradient` says it all. Or
+            parts that add up to it: of an iterator, the graph of one is in memory at a time.
         weights: what the inner problem trains.
         hyperparameters: tensors that require gradients.
         inverse: how to approximate H⁻¹b.
@@ -124,7 +125,7 @@ def hypergradient(
 
 def hypergradient_by_differences(
     train_loss: Callable[[], Tensor] | Sequence[Callable[[], Tensor]],
-    val_loss: Tensor | None,
+    val_loss: Tensor | Iterable[Tensor] | None,
     weights: Sequence[Tensor],
     hyperparameters: Sequence[Tensor],
     inverse: InverseHessian,
@@ -171,23 +172,23 @@ def _refuse_gauss_newton(inverse: InverseHessian, reason: str) -> None:
 
 
 def _validation(
-    val_loss: Tensor | None,
+    val_loss: Tensor | Iterable[Tensor] | None,
     val_gradient: Sequence[Tensor] | Tensor | None,
     weights: list[Tensor],
     hyperparameters: list[Tensor],
 ) -> tuple[Tensor, list[Tensor | None]]:
-    """Return b, flat, and ∂L_val/∂λ per hyperparameter or None where there is none."""
+    """Return b, flat and in memory of its own, and ∂L_val/∂λ per hyperparameter or None where there is none."""
     if val_loss is None and val_gradient is None:
         raise ValueError("neither val_loss nor val_gradient was given; pass the validation loss or its gradient")
     direct: list[Tensor | None] = [None] * len(hyperparameters)
     found: Sequence[Tensor] | Tensor = [] if val_gradient is None else val_gradient
     if val_loss is not None:
         wanted = [*weights, *hyperparameters] if val_gradient is None else hyperparameters
-        parts = grad(val_loss, wanted, allow_unused=True)
-        direct = list(parts[len(wanted) - len(hyperparameters) :])
+        parts = gradient_of_sum([val_loss] if isinstance(val_loss, Tensor) else val_loss, wanted)
+        direct = parts[len(wanted) - len(hyperparameters) :]
         if val_gradient is None:
             found = zeros_for_unused(parts[: len(weights)], weights)
-    return (found if isinstance(found, Tensor) else flatten(found)).detach(), direct
+    return found.detach().clone() if isinstance(found, Tensor) else flatten(found).detach(), direct
 
 
 def _solve(
@@ -208,13 +209,19 @@ def _solve(
     if project:
         # A gradient of the size of rounding has no direction worth the name.
         off = _complement(gradient, least=torch.finfo(b.dtype).eps ** 0.75 * float(b.norm()))
-        solution = inverse.solve(
-            lambda v: off(averaged(matrix(off(v)))),
-            off(b),
-            start if start is None else start._replace(next=off(start.next)),
-            diagonal,
-        )
-        p = off(solution.value)
+        # Long vectors are kept once: b and the products are projected in place, and a warm start is not again.
+        off(b, out=b)
+        start = None if start is None else start._replace(next=off(start.next))
+
+        def inside(v: Tensor) -> Tensor:
+            return v if start is not None and v is start.next else off(v)
+
+        def projected(v: Tensor) -> Tensor:
+            product = averaged(matrix(inside(v)))
+            return off(product, out=product)
+
+        solution = inverse.solve(projected, b, start, diagonal)
+        p = inside(solution.value)
     else:
         solution = inverse.solve(lambda v: averaged(matrix(v)), b, start, diagonal)
         p = solution.value
@@ -230,10 +237,10 @@ def _solve(
     return Hypergradient(gradients, solution, unflatten(gradient, products.weights), unflatten(b, products.weights), p)
 
 
-def _complement(gradient: Tensor, least: float) -> Operator:
-    """Return v ↦ Pv; the identity where |g| is not above `least`."""
+def _complement(gradient: Tensor, least: float) -> Callable[..., Tensor]:
+    """Return v ↦ Pv, with an `out` as torch's own functions have; the identity where |g| is not above `least`."""
     length = gradient.norm()
     if length <= least:
-        return lambda v: v
+        return lambda v, out=None: v
     square = length * length
-    return lambda v: torch.addcmul(v, gradient, (gradient @ v) / square, value=-1)
+    return lambda v, out=None: torch.addcmul(v, gradient, (gradient @ v) / square, value=-1, out=out)

@@ -65,7 +65,7 @@ class Neumann(InverseHessian):
         for _ in range(self.steps):
             x = following
             residual = vector - operator(x)
-            following = x + step * precondition(residual)
+            following = torch.add(x, precondition(residual), alpha=step)
             residuals.append(ratio(residual, vector))
             if previous is not None:
                 # x has just moved by α M⁻¹ r, so the change of r is that much of H: a bound on λ_max for nothing,

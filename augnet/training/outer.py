@@ -6,6 +6,7 @@ Symbols: w classifier weights, x̃ = f_λ(x, ε) augmented images, x̂ the same 
 import contextlib
 import math
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -15,12 +16,10 @@ from torch import Tensor
 from augnet.augmenter import Augmenter, Policy
 from augnet.classifier import running_statistics_kept
 from augnet.implicit import (
-    DifferenceProducts,
     HessianProducts,
     Hypergradient,
     Solution,
     flatten,
-    gradient_of_sum,
     hypergradient,
     hypergradient_by_differences,
     optimiser_diagonal,
@@ -44,6 +43,26 @@ class TrainingGradient(NamedTuple):
     gradients: list[Tensor]
     loss: float
     val_loss: float
+
+
+class Turned(NamedTuple):
+    """Training images as they would be with one choice of each turned: done if it was not, and the reverse.
+
+    Args:
+        images: (b, c, h, w).
+        sign: how their influence tells of the probability of each choice, (b, k); see `Augmenter.turned`.
+        weight: of each in the training loss, 0; the hypergradient by it is the image's influence, (b,).
+    """
+
+    images: Tensor
+    sign: Tensor
+    weight: Tensor
+
+    @classmethod
+    def joined(cls, images: tuple[Tensor, ...], sign: tuple[Tensor, ...]) -> "Turned":
+        """Put parts together."""
+        together = channels_last(torch.cat(images))
+        return cls(together, torch.cat(sign), together.new_zeros(len(together), requires_grad=True))
 
 
 class OuterLevel:
@@ -84,7 +103,8 @@ class OuterLevel:
 
         The graph is cut at the augmented images x̂, so nothing of the augmenter is differentiated twice. Each image
         also gets a weight of 1: the hypergradient by it is the image's influence on the validation loss. With one of
-        its choices turned it has another influence, and the difference teaches the choice's probability.
+        its choices turned, at a weight of 0, it has another influence, and the difference teaches the choice's
+        probability.
 
         The validation batch passes in training mode, as the training batch does: with statistics of its own, since the
         running ones lag behind.
@@ -92,41 +112,33 @@ class OuterLevel:
         images, labels = batch
         parts = self.inner.parts(len(images))
         noise = self.draw_noise(len(images))
-
-        def augment() -> Iterator[tuple[Tensor, Policy | None]]:
-            for part in parts:
-                yield self.augmenter.augment(part.of(images), part.of(noise))
-
+        augment = self.augmenter.augment_both_ways if self.has_choices else self.augmenter.augment
         # Of several parts no graph is kept: they are augmented again once it is known where they should go.
         with torch.set_grad_enabled(len(parts) == 1):
-            first = list(augment())
-        cut = channels_last(torch.cat([result.detach() for result, _ in first])).requires_grad_()
-        influence = torch.ones(len(images), dtype=cut.dtype, device=cut.device, requires_grad=True)
+            first = [augment(part.of(images), part.of(noise)) for part in parts]
+        augmented, policies, *choices = zip(*first, strict=True)
+        cut = channels_last(torch.cat(augmented).detach()).requires_grad_()
+        turned = Turned.joined(*choices) if choices else None
         self.inner.classifier.train()
-        val_gradient, val_value = self._validation_gradient(*val_batch)
-        found, value = self._hypergradient(parts, cut, influence, labels, val_gradient, dropout_seed)
+        val_losses, val_value = self._validation(*val_batch)
+        found, value = self._hypergradient(parts, cut, turned, labels, val_losses, dropout_seed)
         if not (math.isfinite(value) and math.isfinite(val_value)):
             return TrainingGradient(found.train_gradient, math.nan, val_value)
         # A solution that is not finite must not be the start of the next.
         self.resets += found.solution.diverged
-        self.solution = found.solution if bool(found.solution.next.isfinite().all()) else None
-        by_images, by_influence = found.gradients
+        self.solution = found.solution if math.isfinite(found.solution.next.norm()) else None
+        by_images, *influences = found.gradients
         if self.teacher is not None:
-            costs = [self.teacher.disagreement(channels_last(part.of(images)), part.of(cut)) for part in parts]
-            weight = self.config.label_safety / len(images)
-            by_images = by_images + weight * torch.cat([slope for slope, _ in costs])
-            by_influence = by_influence + weight * torch.cat([cost for _, cost in costs])
+            slopes, costs = self._disagreement(parts, images, cut)
+            by_images, influences[0] = by_images + slopes, influences[0] + costs
+            if turned is not None:
+                influences[1] = influences[1] + self._disagreement(parts, images, turned.images)[1]
+        by_choice = None if turned is None else turned.sign * (influences[0] - influences[1])[:, None]
         self.optimiser.zero_grad()
-        for part, (result, policy) in zip(parts, first if len(parts) == 1 else augment(), strict=True):
-            by_choice = None
-            if policy is not None and self.has_choices:
-                turned, sign = self.augmenter.turned(part.of(images), part.of(noise), policy)
-                other = self._influence(part, channels_last(turned), labels, found.product, dropout_seed)
-                if self.teacher is not None:
-                    _, cost = self.teacher.disagreement(channels_last(part.of(images)), channels_last(turned))
-                    other = other + self.config.label_safety / len(images) * cost
-                by_choice = sign * (part.of(by_influence) - other)[:, None]
-            self._walk_back(part, result, policy, part.of(by_images), by_choice)
+        for part, result, policy in zip(parts, augmented, policies, strict=True):
+            if len(parts) > 1:
+                result, policy = self.augmenter.augment(part.of(images), part.of(noise))
+            self._walk_back(part, result, policy, part.of(by_images), None if by_choice is None else part.of(by_choice))
         self._descend(number)
         return TrainingGradient(found.train_gradient, value, val_value)
 
@@ -135,43 +147,41 @@ class OuterLevel:
         processes = self.inner.processes
         return processes.share(self.augmenter.draw_noise(count * processes.count))
 
-    def _validation_gradient(
+    def _validation(
         self, images: Float[Tensor, "b c h w"], labels: Int64[Tensor, "b"]
-    ) -> tuple[list[Tensor], float]:
-        """Return the gradient of this process's validation loss by the weights, and the loss of the whole batch."""
+    ) -> tuple[Iterator[Tensor], float]:
+        """Return this process's validation loss, part by part, and the loss of the whole batch."""
         inner, parts = self.inner, self.inner.parts(len(images))
 
         def logits(part: Part) -> Tensor:
-            with part.drawn(inner.device):
+            with running_statistics_kept(inner.classifier), part.drawn(inner.device):
                 return at_least_float32(inner.classifier(channels_last(part.of(images))))
 
-        with running_statistics_kept(inner.classifier):
-            # Of several parts no graph is kept: the temperature is that of the whole batch, so they pass twice.
-            with torch.set_grad_enabled(len(parts) == 1):
-                found = [logits(part) for part in parts]
-            gathered = inner.processes.gathered
-            value = self.validation_loss.fit(gathered(torch.cat(found).detach()), gathered(labels))
-            again = found if len(parts) == 1 else map(logits, parts)
-            losses = (
-                part.share * self.validation_loss(each, part.of(labels))
-                for part, each in zip(parts, again, strict=True)
-            )
-            return zeros_for_unused(gradient_of_sum(losses, inner.weights), inner.weights), value
+        # Of several parts no graph is kept: the temperature is that of the whole batch, so they pass twice.
+        with torch.set_grad_enabled(len(parts) == 1):
+            found = [logits(part) for part in parts]
+        gathered = inner.processes.gathered
+        value = self.validation_loss.fit(gathered(torch.cat(found).detach()), gathered(labels))
+        again = iter(found) if len(parts) == 1 else map(logits, parts)
+        losses = (
+            part.share * self.validation_loss(each, part.of(labels)) for part, each in zip(parts, again, strict=True)
+        )
+        return losses, value
 
     def _hypergradient(
         self,
         parts: list[Part],
         cut: Float[Tensor, "b c h w"],
-        influence: Float[Tensor, "b"],
+        turned: Turned | None,
         labels: Int64[Tensor, "b"],
-        val_gradient: list[Tensor],
+        val_losses: Iterator[Tensor],
         dropout_seed: int,
     ) -> tuple[Hypergradient, float]:
-        """Return the hypergradient by this process's images and their influence, and the loss of the whole batch."""
-        classifier, weights = self.inner.classifier, self.inner.weights
+        """Return the hypergradient by this process's images and their influences, and the loss of the whole batch."""
+        weights = self.inner.weights
+        influence = torch.ones(len(cut), dtype=cut.dtype, device=cut.device, requires_grad=True)
         settings: dict[str, Any] = {
-            "start": self.solution, "project": self.config.project, "val_gradient": val_gradient,
-            "average": self.inner.processes.average,
+            "start": self.solution, "project": self.config.project, "average": self.inner.processes.average,
         }  # fmt: skip
         # Before its first step the optimiser holds no moments.
         if self.config.precondition == "optimiser" and self.inner.optimiser.state:
@@ -179,52 +189,70 @@ class OuterLevel:
         values: dict[Part, Tensor] = {}
 
         def forward(part: Part) -> tuple[Tensor, Tensor]:
-            # The same dropout in every pass: a difference must be of the weights alone.
-            torch.manual_seed(dropout_seed)
             # Only the first pass is the inner step's own, and moves running statistics.
-            statistics = running_statistics_kept(classifier) if part in values else contextlib.nullcontext()
-            with statistics, part.drawn(self.inner.device):
-                outputs = classifier(part.of(cut))
+            outputs = self._outputs(part, cut, dropout_seed, moving=part not in values)
             loss = part.share * (part.of(influence) * self.inner.losses(outputs, part.of(labels))).mean()
             values.setdefault(part, loss.detach())
             return loss, outputs
 
-        passes = [lambda part=part: forward(part)[0] for part in parts]
+        def with_turned(part: Part) -> Tensor:
+            if turned is None:
+                return forward(part)[0]
+            # What has no weight moves no gradient by the classifier's weights, so no pass need go back. It goes first,
+            # before the other keeps its graph.
+            with torch.no_grad():
+                losses = self.inner.losses(self._outputs(part, turned.images, dropout_seed), part.of(labels))
+            return forward(part)[0] + (part.of(turned.weight) * losses).sum() / len(labels)
+
         if self.by_differences:
+            # The same forward difference for both influences of an image, so that both miss the same.
+            inputs = [cut, influence, *([] if turned is None else [turned.weight])]
             found = hypergradient_by_differences(
-                passes, None, weights, [cut, influence], self.solver,
+                [partial(with_turned, part) for part in parts], val_losses, weights, inputs, self.solver,
                 epsilon=self.config.difference_step, central=False, **settings,
             )  # fmt: skip
-        elif len(parts) > 1:
-            found = hypergradient(passes, None, weights, [cut, influence], self.solver, **settings)
+            return found, self.inner.whole_loss(list(values.values()))
+        if len(parts) > 1:
+            passes = [lambda part=part: forward(part)[0] for part in parts]
+            found = hypergradient(passes, val_losses, weights, [cut, influence], self.solver, **settings)
         else:
             loss, outputs = forward(parts[0])
-            found = hypergradient(loss, None, weights, [cut, influence], self.solver, outputs=outputs, **settings)
+            found = hypergradient(loss, val_losses, weights, [cut, influence], self.solver, outputs=outputs, **settings)
+        if turned is not None:
+            each = [self._influence(part, turned.images, labels, found.product, dropout_seed) for part in parts]
+            found.gradients.append(torch.cat(each))
         return found, self.inner.whole_loss(list(values.values()))
+
+    def _outputs(self, part: Part, images: Float[Tensor, "b c h w"], seed: int, moving: bool = False) -> Tensor:
+        """Pass a part of the images through the classifier, with the same dropout every time: a difference of two
+        passes must be of the weights alone. Running statistics move where asked to.
+        """
+        torch.manual_seed(seed)
+        kept = contextlib.nullcontext() if moving else running_statistics_kept(self.inner.classifier)
+        with kept, part.drawn(self.inner.device):
+            return self.inner.classifier(part.of(images))
 
     def _influence(
         self, part: Part, images: Float[Tensor, "b c h w"], labels: Int64[Tensor, "b"], product: Tensor, seed: int
     ) -> Float[Tensor, "b"]:
-        """Return the influence that a part of the images would have if they looked like this."""
-        classifier, weights = self.inner.classifier, self.inner.weights
-        influence = torch.ones(len(images), dtype=images.dtype, device=images.device, requires_grad=True)
-
-        def loss() -> Tensor:
-            torch.manual_seed(seed)
-            with running_statistics_kept(classifier), part.drawn(self.inner.device):
-                losses = self.inner.losses(classifier(images), part.of(labels))
-            return (influence * losses).sum() / len(labels)
-
-        products: DifferenceProducts | HessianProducts
-        if self.by_differences:
-            # The same forward difference as that of the other influence, so that both miss the same. No pass goes back.
-            here = [*(None for _ in weights), *torch.autograd.grad(loss(), [influence])]
-            products = DifferenceProducts(loss, weights, [influence], epsilon=self.config.difference_step, here=here)
-        else:
-            g = torch.autograd.grad(loss(), weights, create_graph=True, allow_unused=True)
-            products = HessianProducts(zeros_for_unused(g, weights), weights, [influence])
-        (slope,) = products.mixed(product)
+        """Return the influence that a part of the images would have if they looked like this, by double backward."""
+        losses = self.inner.losses(self._outputs(part, images, seed), part.of(labels))
+        influence = torch.ones_like(losses, requires_grad=True)
+        loss, weights = (influence * losses).sum() / len(labels), self.inner.weights
+        g = zeros_for_unused(torch.autograd.grad(loss, weights, create_graph=True, allow_unused=True), weights)
+        (slope,) = HessianProducts(g, weights, [influence]).mixed(product)
         return torch.zeros_like(influence) if slope is None else -slope
+
+    def _disagreement(
+        self, parts: list[Part], images: Float[Tensor, "b c h w"], augmented: Float[Tensor, "b c h w"]
+    ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b"]]:
+        """Return what label safety has in the hypergradient by augmented images, and in their influence."""
+        if self.teacher is None:
+            return torch.zeros_like(augmented), augmented.new_zeros(len(augmented))
+        weight = self.config.label_safety / len(images)
+        found = [self.teacher.disagreement(channels_last(part.of(images)), part.of(augmented)) for part in parts]
+        slopes, costs = (weight * torch.cat(each) for each in zip(*found, strict=True))
+        return slopes, costs
 
     def _walk_back(
         self,
@@ -303,7 +331,8 @@ class OuterLevel:
         if self.teacher is not None:
             self.teacher.model.load_state_dict(state["teacher"])
         solution = (state["solution"] or {}).items()
-        placed: dict[str, Any] = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in solution}
+        # Copies: within a file tensors lie less aligned than torch has them, and sums of them round otherwise.
+        placed: dict[str, Any] = {k: v.to(device, copy=True) if isinstance(v, Tensor) else v for k, v in solution}
         self.solution = Solution(**placed) if placed else None
         self.validation_loss.log_temperature = state["log_temperature"]
         self.noise = NoiseMeter(**state["noise"])

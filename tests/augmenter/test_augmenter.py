@@ -96,11 +96,29 @@ def test_a_turned_choice_tells_its_slope():
     assert estimate[1] == 0
 
 
+def test_both_ways_are_those_of_augment_and_turned():
+    """One look of the U-Net serves both, and no gradient passes through what was turned."""
+    augmenter, x = Augmenter(AugmenterConfig(residual_limit=0.1), 3), images()
+    noise = augmenter.draw_noise(len(x))
+    augmented, policy, *turned = augmenter.augment_both_ways(x, noise)
+    torch.testing.assert_close((augmented, policy), augmenter.augment(x, noise), rtol=0, atol=0)
+    torch.testing.assert_close(tuple(turned), augmenter.turned(x, noise, policy), rtol=0, atol=0)
+    assert augmented.requires_grad
+    assert not turned[0].requires_grad
+
+
 def test_what_has_no_choice_has_none_to_turn():
     augmenter, x = Augmenter(AugmenterConfig(transforms=[tf.Rotate()]), 3), images()
     noise = augmenter.draw_noise(len(x))
     with pytest.raises(ValueError, match="none of this augmenter's transforms is a choice"):
         augmenter.turned(x, noise, augmenter.policy(x, noise))
+    with pytest.raises(ValueError, match="none of this augmenter's transforms is a choice"):
+        augmenter.augment_both_ways(x, noise)
+
+
+def test_an_augmenter_without_transforms_has_nothing_to_turn():
+    with pytest.raises(ValueError, match="no transforms, so there is nothing to turn"):
+        Augmenter(AugmenterConfig(transforms=[], residual_limit=0.1), 3).augment_both_ways(images(), None)
 
 
 def test_transforms_start_as_often_as_is_customary_unless_one_number_is_given():

@@ -51,6 +51,15 @@ def test_unflatten_is_the_inverse_of_flatten():
     assert all(torch.equal(a, b) for a, b in zip(tensors, back, strict=True))
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_kernels_are_laid_channels_last_however_they_lie_in_memory(layout):
+    """The entries of a (1, 2, 1, 3) kernel, numbered in order, go pixel by pixel: 0 and 3, 1 and 4, 2 and 5."""
+    kernel = torch.arange(6.0).view(1, 2, 1, 3).contiguous(memory_format=layout)
+    flat = flatten([kernel, torch.tensor([9.0])])
+    assert flat.tolist() == [0, 3, 1, 4, 2, 5, 9]
+    assert torch.equal(unflatten(flat[:6], [kernel])[0], kernel)
+
+
 def test_unflatten_names_a_vector_of_the_wrong_length():
     with pytest.raises(ValueError, match="the vector has 5 entries but the 2 tensors have 6"):
         unflatten(torch.zeros(5), [torch.zeros(2), torch.zeros(4)])

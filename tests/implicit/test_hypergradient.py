@@ -13,6 +13,7 @@ from augnet.implicit import (
     InverseHessian,
     Neumann,
     Nystrom,
+    Solution,
     flatten,
     hypergradient,
     hypergradient_by_differences,
@@ -56,6 +57,32 @@ def test_a_validation_gradient_may_take_the_place_of_the_loss(quadratic, flat):
     b = (w - t).detach()
     found = hypergradient(w @ A @ w / 2 - w @ B @ h, None, [w], [h], Exact(), val_gradient=b if flat else [b])
     torch.testing.assert_close(found.gradients[0], B.T @ torch.linalg.solve(A, b))
+
+
+def test_a_validation_loss_may_come_in_parts(quadratic):
+    """Two thirds and one third of it, one after the other, give the hypergradient of the whole, direct part and all."""
+    A, B, t, h, w = quadratic()
+
+    def val_loss(share):
+        return share * ((w - t).square().sum() / 2 + h.square().sum() / 2)
+
+    found = hypergradient(w @ A @ w / 2 - w @ B @ h, (val_loss(s) for s in (2 / 3, 1 / 3)), [w], [h], Exact())
+    torch.testing.assert_close(found.gradients[0], (h + B.T @ torch.linalg.solve(A, w - t)).detach())
+
+
+def test_what_is_handed_over_is_not_projected_in_place(quadratic):
+    """b, flat, which is also where the solve starts, stays as it was; what is handed back is perpendicular to g."""
+    A, B, t, h, w = quadratic()
+    w = (w.detach() + 1).requires_grad_()
+    b = (w - t).detach()
+    kept, start = b.clone(), Solution(b, b, torch.tensor(1.0), products=1)
+    found = hypergradient(
+        w @ A @ w / 2 - w @ B @ h, None, [w], [h], Neumann(steps=1, step_size=0.1), start=start, project=True,
+        val_gradient=b,
+    )  # fmt: skip
+    assert torch.equal(b, kept)
+    for ours in (found.val_gradient[0], found.product):
+        assert abs(float(ours @ found.train_gradient[0])) < 1e-12 * float(ours.norm() * found.train_gradient[0].norm())
 
 
 def test_weights_and_hyperparameters_that_a_loss_does_not_use_count_as_zero(quadratic):
