@@ -17,7 +17,7 @@ def compare(arguments: list[str]) -> int:
     took, too), and transforms of your own: file.py:NAME or module:NAME. learned@0.5 has half the strength.
 
     Writes comparison.md, .json, .csv, .png, and results.csv with every training. What was trained already is not
-    trained again: after Ctrl-C, or to add seeds, arms or budgets, run it again.
+    trained again and stays in the table: after Ctrl-C, or to add seeds, arms or budgets, run it again.
     """
     # These take seconds to import, which other verbs need not pay.
     from augnet import compare as comparing

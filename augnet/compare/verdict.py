@@ -58,10 +58,11 @@ def judge(section: Section) -> Verdict | None:
     if difference.values >= FEWEST and difference.high < 0:
         decision = "don't use it"
     action = f"{decision}, use {best.label}" if decision == "don't use it" else decision
+    action = "too few seeds to judge" if difference.values < FEWEST else action
     among = f", the best of {len(others)} others" if len(others) > 1 else ""
     doubt = f" (95 % interval {in_points(difference)}, {difference.values} seeds)"
     if difference.values < FEWEST:
-        doubt = f" ({difference.values} seed{'s' * (difference.values > 1)}, too few to tell a gain from luck: take 5)"
+        doubt = f" ({difference.values} seed{'s' * (difference.values > 1)}, which may be luck: take 5)"
     sentence = (
         f"{action}: {learned.name} has {percent(learned.accuracy.mean)} % test accuracy against "
         f"{percent(best.accuracy.mean)} % with {best.label}{among}, {signed(difference.mean)} points{doubt}"

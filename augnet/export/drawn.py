@@ -66,7 +66,8 @@ def draw(
 def _decide(augmenter: Augmenter, images: Tensor, noise: Tensor, strength: float) -> Tensor:
     quickly = quick.decision(augmenter) if len(images) == 1 else None
     if quickly is not None:
-        fits = images.dtype in WHITE and images.shape[1] == augmenter.channels
+        here = images.device.type == "cpu"
+        fits = here and images.dtype in WHITE and images.shape[1] == augmenter.channels
         return quickly(images if fits else _seen(augmenter, to_floats(images), noise), noise, strength)
     small = [shrink(to_floats(images[piece]), augmenter.config.working_size) for piece in _pieces(images)]
     seen = _seen(augmenter, small[0] if len(small) == 1 else torch.cat(small), noise)

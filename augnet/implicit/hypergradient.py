@@ -39,7 +39,7 @@ class Hypergradient(NamedTuple):
         solution: p and how it was found; the next call's `start`.
         train_gradient: dL_train/dw, one tensor per weight, without a graph.
         val_gradient: dL_val/dw, one tensor per weight, without a graph; projected, if that was asked for.
-        product: p, flat; projected, if that was asked for.
+        product: p, flat in the order of `flatten`; projected, if that was asked for.
     """
 
     gradients: list[Tensor]
@@ -87,10 +87,11 @@ def hypergradient(
         hyperparameters: tensors that require gradients.
         inverse: how to approximate H⁻¹b.
         start: the solution of the last call, for a warm start.
-        diagonal: one positive number per weight to precondition by, as `optimiser_diagonal` gives.
+        diagonal: one positive number per weight to precondition by, in the order of `flatten`, as
+            `optimiser_diagonal` gives.
         project: leave out responses along the training gradient.
         outputs: the network's outputs that `train_loss` was computed from; only for Gauss–Newton curvature.
-        val_gradient: b, flat or one tensor per weight, if it is known already.
+        val_gradient: b, one tensor per weight or flat in the order of `flatten`, if it is known already.
         average: averages a flat vector over devices; applied to g, b and every product with H. The gradients by
             hyperparameters stay those of this device's part of the training loss.
 

@@ -93,9 +93,11 @@ class InnerLevel:
 
         If loss or gradient is not finite, nothing is updated, and nan returned.
         """
-        # A finite norm says that every entry is finite, in a tenth of the time of a look at each.
+        # A finite norm says that every entry is finite, in a tenth of the time of a look at each; it may overflow, too.
         norm = nn.utils.get_total_norm(gradients)
-        if not (math.isfinite(loss) and math.isfinite(norm)):
+        if not (math.isfinite(norm) or all(bool(gradient.isfinite().all()) for gradient in gradients)):
+            return math.nan
+        if not math.isfinite(loss):
             return math.nan
         for weight, gradient in zip(self.weights, gradients, strict=True):
             weight.grad = gradient

@@ -129,10 +129,10 @@ class OuterLevel:
         self.solution = found.solution if math.isfinite(found.solution.next.norm()) else None
         by_images, *influences = found.gradients
         if self.teacher is not None:
-            slopes, costs = self._disagreement(parts, images, cut)
+            slopes, costs = self._disagreement(self.teacher, parts, images, cut)
             by_images, influences[0] = by_images + slopes, influences[0] + costs
             if turned is not None:
-                influences[1] = influences[1] + self._disagreement(parts, images, turned.images)[1]
+                influences[1] = influences[1] + self._disagreement(self.teacher, parts, images, turned.images)[1]
         by_choice = None if turned is None else turned.sign * (influences[0] - influences[1])[:, None]
         self.optimiser.zero_grad()
         for part, result, policy in zip(parts, augmented, policies, strict=True):
@@ -244,13 +244,11 @@ class OuterLevel:
         return torch.zeros_like(influence) if slope is None else -slope
 
     def _disagreement(
-        self, parts: list[Part], images: Float[Tensor, "b c h w"], augmented: Float[Tensor, "b c h w"]
+        self, teacher: Teacher, parts: list[Part], images: Float[Tensor, "b c h w"], augmented: Float[Tensor, "b c h w"]
     ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b"]]:
         """Return what label safety has in the hypergradient by augmented images, and in their influence."""
-        if self.teacher is None:
-            return torch.zeros_like(augmented), augmented.new_zeros(len(augmented))
         weight = self.config.label_safety / len(images)
-        found = [self.teacher.disagreement(channels_last(part.of(images)), part.of(augmented)) for part in parts]
+        found = [teacher.disagreement(channels_last(part.of(images)), part.of(augmented)) for part in parts]
         slopes, costs = (weight * torch.cat(each) for each in zip(*found, strict=True))
         return slopes, costs
 

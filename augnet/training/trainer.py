@@ -28,6 +28,8 @@ from augnet.training.run import Run
 
 # Non-finite steps in a row after which a training gives up.
 PATIENCE = 5
+# Of checkpoints; goes up when what they hold changes.
+FORMAT = 2
 REPORTS = 50
 
 
@@ -279,6 +281,7 @@ class IFTTrainer:
     def state(self) -> dict[str, Any]:
         """Everything that the rest of the run depends on."""
         return {
+            "format": FORMAT,
             "step": self.step,
             "inner": self.inner.state(),
             "outer": self.outer.state(),
@@ -290,7 +293,16 @@ class IFTTrainer:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take up what `state` returned."""
+        """Take up what `state` returned.
+
+        Raises:
+            ValueError: if another version of augnet wrote it.
+        """
+        if (found := state.get("format", 1)) != FORMAT:
+            raise ValueError(
+                f"the checkpoint has format {found}, but this version of augnet goes on from format {FORMAT} only; "
+                "train anew, or go on with the version that began"
+            )
         self.step = state["step"]
         self.inner.load_state(state["inner"])
         self.outer.load_state(state["outer"])

@@ -8,6 +8,7 @@ before colours wherever they stand in the list.
 
 import functools
 import itertools
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -99,8 +100,9 @@ def _skipping(
             result[row] = _skipping(transforms, layout, images[row], amounts[row], noise[row])
         return result
     active = amounts.tolist()
-    if count == 1 and images.device.type == "cpu":
-        return _one(transforms, layout, images, active[0], noise)
+    # What is not finite has to come out as such: plain functions of numbers would raise.
+    if count == 1 and images.device.type == "cpu" and all(map(math.isfinite, active[0])):
+        return _one(transforms, layout, images, active[0], noise.to(images))
     used_at_all = [any(row[k] for row in active) for k in range(len(transforms))]
     amounts, noise = amounts.to(images), noise.to(images)
     for group in layout.groups:

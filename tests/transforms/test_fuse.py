@@ -1,5 +1,7 @@
 """A fused chain against its members."""
 
+import math
+
 import pytest
 import torch
 from torch.nn.functional import interpolate
@@ -196,3 +198,15 @@ def test_no_images_give_no_images():
     amounts, noise = torch.zeros(0, 3), torch.zeros(0, sum(t.draws for t in chain))
     for skip in (True, False):
         assert T.apply(chain, images, amounts, noise, skip=skip).shape == images.shape
+
+
+def test_one_image_is_as_good_as_a_batch_where_types_differ_or_amounts_are_not_finite():
+    """Noise of another type than the image, and an amount that a diverged network gave."""
+    images, transforms = torch.rand(1, 3, 8, 8), [T.Elastic(), T.GaussianBlur()]
+    noise = torch.rand(1, T.total_draws(transforms), dtype=torch.float64) * 2 - 1
+    for amount in (0.5, math.nan):
+        amounts = torch.tensor([[0.02, amount]], dtype=torch.float64)
+        alone = T.apply(transforms, images, amounts, noise, skip=True)
+        both = T.apply(transforms, images.repeat(2, 1, 1, 1), amounts.repeat(2, 1), noise.repeat(2, 1), skip=True)
+        assert alone.dtype == torch.float32
+        torch.testing.assert_close(alone, both[:1], atol=1e-5, rtol=0, equal_nan=True)
