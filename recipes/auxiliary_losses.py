@@ -2,12 +2,9 @@
 
     python recipes/auxiliary_losses.py [--data digits] [--labels 2] [--seeds 0 1 2 3 4]
 
-What AuxiLearn shows (Navon et al. 2021): which auxiliary tasks help need not be known beforehand. The main task has two
-labels per class, and two more for validation. All images, labelled or not, have auxiliary targets: coordinates on the
-graph of nearest neighbours, clusters, a thumbnail, and one planted to do harm, numbers drawn once per image. Arms that
-learn no combination have no use for validation and train on all labels; so does the last, with the combination learned.
-
-45 seconds of one core. Digits, means over five seeds, and the lowest and highest of them:
+AuxiLearn (Navon et al. 2021) on two labels per class, and two more for validation. All images have auxiliary targets:
+coordinates on the graph of nearest neighbours, clusters, a thumbnail, and one planted to do harm. Arms that learn no
+combination train on all labels; so does the last, with the combination learned. 45 seconds of one core, five seeds:
 
     combination                    | test accuracy        | test loss, nats
     main task alone                | 73.9 % (71.5 - 77.5) | 1.122
@@ -37,7 +34,6 @@ from augnet.data import DataSource, Digits, source_from
 from augnet.implicit import Neumann, joint_descent
 
 Part = tuple[Tensor, Tensor]
-HIDDEN = 64
 
 
 class Problem(NamedTuple):
@@ -59,43 +55,35 @@ class Outcome(NamedTuple):
 
 
 def few_labels(source: DataSource, per_class: int, seed: int) -> Problem:
-    """Leave labels to `per_class` training images of each class, and to as many validation images."""
-    splits = source.load(seed)
-    train, val, test = splits.tensors()
-
-    def labelled(images: Tensor, labels: Tensor) -> Part:
-        rows = torch.cat([(labels == label).nonzero()[:per_class, 0] for label in range(len(splits.classes))])
-        return images[rows], labels[rows]
-
-    return Problem(train[0], auxiliary_targets(train[0], seed), labelled(*train), labelled(*val), test)
-
-
-def auxiliary_targets(images: Tensor, seed: int) -> dict[str, Tensor]:
-    """Compute from the images alone what else could be asked of them; of unit variance, the last excepted.
+    """Leave labels to few images of each class; compute auxiliary targets of unit variance, the last excepted.
 
     The last does harm: numbers drawn once per image, which can only be learned by heart, at eight times the size.
     """
+    splits = source.load(seed)
+    (images, _), *_ = train, val, test = splits.tensors()
+
+    def labelled(part: Part) -> Part:
+        rows = [(part[1] == label).nonzero()[:per_class, 0] for label in range(len(splits.classes))]
+        return part[0][torch.cat(rows)], part[1][torch.cat(rows)]
+
     pixels, grey = images.flatten(1).numpy(), images.mean(dim=1, keepdim=True)
+    near = SpectralEmbedding(10, n_neighbors=10, random_state=seed).fit_transform(pixels)
     targets = {
-        "neighbours": torch.tensor(
-            SpectralEmbedding(10, n_neighbors=10, random_state=seed).fit_transform(pixels)
-        ).float(),
+        "neighbours": torch.tensor(near).float(),
         "clusters": one_hot(torch.tensor(KMeans(30, n_init=1, random_state=seed).fit_predict(pixels)).long()),
         "thumbnail": avg_pool2d(grey, grey.shape[-1] // 4).flatten(1),
     }
     targets = {name: (t - t.float().mean(dim=0)) / (t.float().std(dim=0) + 1e-3) for name, t in targets.items()}
-    return targets | {"noise": 8 * torch.randn(len(images), 32, generator=torch.Generator().manual_seed(seed))}
+    targets["noise"] = 8 * torch.randn(len(images), 32, generator=torch.Generator().manual_seed(seed))
+    return Problem(images, targets, labelled(train), labelled(val), test)
 
 
 class Combination(nn.Module):
-    """Make one number of the auxiliary losses that never falls as one of them rises: all weights are positive.
-
-    It starts as `weight` times their sum, nearly: the hidden layer has a fiftieth of the linear part's weight.
-    """
+    """Make one number of losses, nearly `weight` times their sum at the start, that never falls as one rises."""
 
     def __init__(self, losses: int, weight: float = 1.0, hidden: int = 4) -> None:
         super().__init__()
-        # The inverse of softplus.
+        # The inverse of softplus, which keeps all weights positive.
         self.linear = nn.Parameter(torch.full((losses,), weight).expm1().log())
         self.inward = nn.Parameter(torch.randn(hidden, losses))
         self.outward = nn.Parameter(torch.full((hidden,), weight / 50).expm1().log())
@@ -105,15 +93,13 @@ class Combination(nn.Module):
         return softplus(self.linear) @ losses + softplus(self.outward) @ nodes
 
 
-def train(
-    problem: Problem, labelled: Part, combine: Combination, *, learned: bool = False, steps: int, seed: int
-) -> Outcome:
-    """Train on the main loss and a combination of the auxiliary ones, as it is or learned on the way."""
+def train(problem: Problem, part: Part, combine: Combination, warmup: int, *, steps: int, seed: int) -> Outcome:
+    """Train on the main loss and a combination of the auxiliary ones, which is learned behind the warm-up."""
     torch.manual_seed(seed)
-    width = problem.images[0].numel()
-    trunk = nn.Sequential(nn.Flatten(), nn.Linear(width, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, HIDDEN), nn.ReLU())
-    main = nn.Sequential(trunk, nn.Linear(HIDDEN, 1 + int(problem.test[1].max())))
-    heads = nn.ModuleList(nn.Linear(HIDDEN, target.shape[1]) for target in problem.targets.values())
+    pixels = problem.images[0].numel()
+    trunk = nn.Sequential(nn.Flatten(), nn.Linear(pixels, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU())
+    main = nn.Sequential(trunk, nn.Linear(64, 1 + int(problem.test[1].max())))
+    heads = nn.ModuleList(nn.Linear(64, target.shape[1]) for target in problem.targets.values())
     weights = [*main.parameters(), *heads.parameters()]
 
     def auxiliary_losses() -> Tensor:
@@ -124,19 +110,17 @@ def train(
 
     def training_loss() -> Tensor:
         decay = torch.stack([weight.square().sum() for weight in weights]).sum()
-        return cross_entropy(main(labelled[0]), labelled[1]) + combine(auxiliary_losses()) + 1e-4 * decay
+        return cross_entropy(main(part[0]), part[1]) + combine(auxiliary_losses()) + 1e-4 * decay
 
     joint_descent(
         training_loss, lambda: cross_entropy(main(problem.val[0]), problem.val[1]), Adam(weights, lr=0.003),
-        Adam(combine.parameters(), lr=0.03), Neumann(steps=1), steps=steps, outer_every=2,
-        warmup=steps // 10 if learned else steps,
+        Adam(combine.parameters(), lr=0.03), Neumann(steps=1), steps=steps, outer_every=2, warmup=warmup,
     )  # fmt: skip
     losses = auxiliary_losses().detach().requires_grad_()
     (slopes,) = grad(combine(losses), losses)
-    with torch.no_grad():
-        logits, labels = main(problem.test[0]), problem.test[1]
-        accuracy = (logits.argmax(dim=1) == labels).float().mean().item()
-        return Outcome(accuracy, cross_entropy(logits, labels).item(), slopes.tolist())
+    logits, labels = main(problem.test[0]).detach(), problem.test[1]
+    accuracy = (logits.argmax(dim=1) == labels).float().mean().item()
+    return Outcome(accuracy, cross_entropy(logits, labels).item(), slopes.tolist())
 
 
 def compare(problem: Problem, *, steps: int, seed: int) -> dict[str, Outcome]:
@@ -146,27 +130,11 @@ def compare(problem: Problem, *, steps: int, seed: int) -> dict[str, Outcome]:
     combination, none = Combination(len(problem.targets)), Combination(len(problem.targets), weight=0.0)
     run = {"steps": steps, "seed": seed}
     return {
-        "main task alone": train(problem, both, none, **run),
-        "equal weights": train(problem, both, combination, **run),
-        "learned, on half of the labels": train(problem, problem.train, combination, learned=True, **run),
-        "learned, retrained": train(problem, both, combination, **run),
+        "main task alone": train(problem, both, none, steps, **run),
+        "equal weights": train(problem, both, combination, steps, **run),
+        "learned, on half of the labels": train(problem, problem.train, combination, steps // 10, **run),
+        "learned, retrained": train(problem, both, combination, steps, **run),
     }
-
-
-def draw(runs: list[dict[str, Outcome]], names: list[str]) -> Figure:
-    """Draw the accuracy of every arm and the learned slope of every auxiliary loss, a dot for every seed."""
-    figure = Figure(figsize=(10, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for place, arm in enumerate(runs[0]):
-        accuracies = [100 * run[arm].accuracy for run in runs]
-        left.plot([arm.replace(" ", "\n", 1)] * len(runs), accuracies, f"C{place}o", alpha=0.6)
-        left.plot([place - 0.2, place + 0.2], [statistics.mean(accuracies)] * 2, f"C{place}")
-    left.set(ylabel="test accuracy (%)", title="main task: every seed, and the mean")
-    for run in runs:
-        right.semilogy(names, run["learned, retrained"].slopes, "C3o", alpha=0.6)
-    right.axhline(1, color="grey", lw=0.8)
-    right.set(ylabel="slope by the loss", title="what was learned (1 at the start)")
-    return figure
 
 
 def main() -> None:
@@ -180,14 +148,19 @@ def main() -> None:
     source = Digits(size=8) if options.data == "digits" else source_from(options.data)
     problems = {seed: few_labels(source, options.labels, seed) for seed in options.seeds}
     runs = [compare(problem, steps=options.steps, seed=seed) for seed, problem in tqdm(problems.items())]
-    names = list(problems[options.seeds[0]].targets)
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.set(ylabel="test accuracy (%)", title="main task: every seed")
+    right.set(ylabel="slope by the loss", title="what was learned (1 at the start)", yscale="log")
     print("| combination | test accuracy | loss, nats | every seed | median slopes |\n" + "|---" * 5 + "|")
     for arm in runs[0]:
         accuracies, losses, slopes = zip(*(run[arm] for run in runs), strict=True)
         every = " ".join(f"{accuracy:.1%}" for accuracy in accuracies)
         middle = [f"{statistics.median(column):.2g}" for column in zip(*slopes, strict=True)]
         print(f"| {arm} | {statistics.mean(accuracies):.1%} | {statistics.mean(losses):.3f} | {every} |", *middle, "|")
-    draw(runs, names).savefig(options.out, dpi=120)
+        left.plot([arm.replace(" ", "\n", 1)] * len(runs), [100 * share for share in accuracies], "o", alpha=0.6)
+    right.plot(list(problems[options.seeds[0]].targets), list(zip(*slopes, strict=True)), "C3o", alpha=0.6)
+    figure.savefig(options.out, dpi=120)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,9 @@
 
     python recipes/recurrent.py [--sequences 10] [--steps 500]      # and `pip install optuna` for its row
 
-The paper trains on 10 sequences and overfits 10 validation sequences, to show that the hypergradient does what it is
-told; here they are cut out of the manual that Python's `help()` shows. The same time goes to a random search and to
-Optuna's default, with one decay per tensor, since neither could do anything with one per weight.
-
-100 seconds of one core. Nats per character; 21,845 hyperparameters, and 20 in a search:
+As in the paper, 10 sequences to train on and 10 validation sequences to overfit, here of the manual that Python's
+`help()` shows. The same time goes to a random search and to Optuna's default, with one decay per tensor. 100 seconds of
+one core. Nats per character; 21,845 hyperparameters, and 20 in a search:
 
     settings         | training | validation | test  | trainings | core seconds
     untuned          | 0.030    | 6.006      | 6.305 | 1         | 7
@@ -41,22 +39,19 @@ from augnet.implicit import Neumann, joint_descent
 # and of a decay for each of eleven tensors: where tuning starts, and where searches draw from.
 START = [0.05] * 5 + [-3.0] * 4 + [-4.0] * 11
 RANGES = [(0.01, 0.8)] * 5 + [(-5.0, 0.0)] * 4 + [(-7.0, -1.0)] * 11
-# Sequences to train on, to validate on and to test on: numbers of characters, (sequences, length + 1).
-Text = Sequence[Tensor]
 
 
 class Outcome(NamedTuple):
-    """Losses at the end without noise and penalties, nats per character; seconds of one core; `val` on the way."""
+    """Losses at the end without noise and penalties, nats per character; seconds of one core."""
 
     train: float
     val: float
     test: float
     seconds: float
-    validation: list[float]
 
 
-def python_manual(sequences: int, length: int = 25, seed: int = 0) -> Text:
-    """Cut sequences that do not overlap out of the manual that Python's `help()` shows, in lower case."""
+def python_manual(sequences: int, length: int = 25, seed: int = 0) -> Sequence[Tensor]:
+    """Cut sequences that do not overlap, to train, validate and test on; characters as numbers, (n, length + 1)."""
     text = " ".join(" ".join(topics[name] for name in sorted(topics)).lower().split())
     letters = {letter: number for number, letter in enumerate(sorted(set(text)))}
     pieces = torch.tensor([letters[letter] for letter in text]).unfold(0, length + 1, length + 1)
@@ -89,8 +84,7 @@ def loss_of(model: nn.ModuleList, text: Tensor, regularisation: Sequence[Tensor]
         return x if shares is None else x * (1 + (shares[place] / 2).exp() * torch.randn_like(like))
 
     inputs = embedding(text[:, :-1].T)
-    # The same factors at every moment of a sequence.
-    inputs = dropped(0, inputs, inputs[0])
+    inputs = dropped(0, inputs, inputs[0])  # the same factors at every moment of a sequence
     for layer, cell in enumerate(cells):
         recurrent = dropped(2 * layer + 2, cell.weight_hh, cell.weight_hh)
         state, outputs = (torch.zeros_like(inputs[0]),) * 2, []
@@ -105,53 +99,32 @@ def loss_of(model: nn.ModuleList, text: Tensor, regularisation: Sequence[Tensor]
     return penalty + cross_entropy(head(inputs).flatten(0, 1), text[:, 1:].T.flatten())
 
 
-def fit(
-    text: Text, numbers: Sequence[float] = START, *, tuned: bool = False, steps: int, width: int = 32, seed: int = 0
-) -> Outcome:
-    """Train with regularisation as in `START`, or tuned from there on."""
+def fit(text: Sequence[Tensor], numbers: Sequence[float], warmup: int, *, steps: int, width: int, seed: int) -> Outcome:
+    """Train, with regularisation that is tuned behind the warm-up."""
     torch.manual_seed(seed)
     model, began = lstm(1 + int(torch.cat(list(text)).max()), width), time.process_time()
     weights = list(model.parameters())
     regularisation = hyperparameters(numbers, weights)
-    went = joint_descent(
+    joint_descent(
         lambda: loss_of(model, text[0], regularisation), lambda: loss_of(model, text[1]), Adam(weights, lr=0.01),
-        Adam(regularisation, lr=0.05), Neumann(steps=1), steps=trange(steps, leave=False),
-        warmup=steps // 10 if tuned else steps,
+        Adam(regularisation, lr=0.05), Neumann(steps=1), steps=trange(steps, leave=False), warmup=warmup,
     )  # fmt: skip
     seconds = time.process_time() - began
     with torch.no_grad():
-        return Outcome(*(loss_of(model, part).item() for part in text), seconds, went.validation)
+        return Outcome(*(loss_of(model, part).item() for part in text), seconds)
 
 
-def search(text: Text, seconds: float, study: Any = None, *, steps: int, seed: int, width: int = 32) -> list[Outcome]:
+def search(text: Sequence[Tensor], seconds: float, study: Any = None, *, seed: int, **sizes: int) -> list[Outcome]:
     """Train again and again until the seconds are spent, with what an Optuna study asks for, or else at random."""
     generator, outcomes = random.Random(seed), []
     while sum(outcome.seconds for outcome in outcomes) < seconds or not outcomes:
         trial = study and study.ask()
         draw = trial.suggest_float if study else lambda _, *ends: generator.uniform(*ends)
         numbers = [draw(str(place), *ends) for place, ends in enumerate(RANGES)]
-        outcomes.append(fit(text, numbers, steps=steps, width=width, seed=seed))
+        outcomes.append(fit(text, numbers, sizes["steps"], seed=seed, **sizes))
         if study:
             study.tell(trial, outcomes[-1].val)
     return outcomes
-
-
-def draw(table: dict[str, list[Outcome]]) -> Figure:
-    """Draw the losses of the tuned run, and the best validation loss of every way by the time that it took."""
-    figure = Figure(figsize=(10, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
-    (tuned,) = table["tuned in one run"]
-    left.plot(tuned.validation, label="validation")
-    left.axhline(tuned.test, color="C2", label="test, at the end")
-    left.set(xlabel="outer steps", ylabel="nats per character", title="tuned in one run")
-    left.legend()
-    for name, outcomes in table.items():
-        spent = torch.tensor([outcome.seconds for outcome in outcomes]).cumsum(0)
-        best = torch.tensor([outcome.val for outcome in outcomes]).cummin(0).values
-        right.step(spent, best, where="post", marker="o", label=name)
-    right.set(xlabel="seconds of one core", title="validation loss, best so far")
-    right.legend()
-    return figure
 
 
 def main() -> None:
@@ -162,21 +135,26 @@ def main() -> None:
     parser.add_argument("--out", default="recurrent.png")
     options = parser.parse_args()
     text = python_manual(options.sequences, seed=options.seed)
-    run = {"steps": options.steps, "seed": options.seed}
-    tuned = fit(text, tuned=True, **run)
-    table = {"untuned": [fit(text, **run)], "tuned in one run": [tuned]}
+    run = {"steps": options.steps, "width": 32, "seed": options.seed}
+    tuned = fit(text, START, options.steps // 10, **run)
+    table = {"untuned": [fit(text, START, options.steps, **run)], "tuned in one run": [tuned]}
     table["random search"] = search(text, tuned.seconds, **run)
     if find_spec("optuna"):
         from optuna import create_study, samplers
 
         study = create_study(sampler=samplers.TPESampler(seed=options.seed))
         table["Optuna"] = search(text, tuned.seconds, study, **run)
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axes = figure.subplots()
+    axes.set(ylabel="nats per character", title="tuning overfits the validation sequences")
     print("| nats per character | training | validation | test | trainings | core seconds |\n" + "|---" * 6 + "|")
     for name, outcomes in table.items():
         best, spent = min(outcomes, key=lambda outcome: outcome.val), sum(outcome.seconds for outcome in outcomes)
         losses = " | ".join(f"{loss:.3f}" for loss in best[:3])
         print(f"| {name} | {losses} | {len(outcomes)} | {spent:.0f} |")
-    draw(table).savefig(options.out, dpi=120)
+        axes.plot(["training", "validation", "test"], best[:3], "o-", label=name)
+    axes.legend()
+    figure.savefig(options.out, dpi=120)
 
 
 if __name__ == "__main__":
