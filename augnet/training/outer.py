@@ -216,8 +216,10 @@ class OuterLevel:
             passes = [lambda part=part: forward(part)[0] for part in parts]
             found = hypergradient(passes, val_losses, weights, [cut, influence], self.solver, **settings)
         else:
+            # First, since it holds its graph, and the training pass is about to make one.
+            settings["val_gradient"] = zeros_for_unused(gradient_of_sum(val_losses, weights), weights)
             loss, outputs = forward(parts[0])
-            found = hypergradient(loss, val_losses, weights, [cut, influence], self.solver, outputs=outputs, **settings)
+            found = hypergradient(loss, None, weights, [cut, influence], self.solver, outputs=outputs, **settings)
         if turned is not None:
             each = [self._influence(part, turned.images, labels, found.product, dropout_seed) for part in parts]
             found.gradients.append(torch.cat(each))

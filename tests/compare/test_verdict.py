@@ -38,7 +38,7 @@ def test_a_difference_that_changes_its_sign_is_none(section_of):
     assert judge(section_of(learned=[0.9, 0.8, 0.9], none=[0.8, 0.9, 0.8])).decision == "no difference found"
 
 
-@pytest.mark.parametrize(("seeds", "words"), [(1, "(1 seed, too few"), (2, "(2 seeds, too few")])
+@pytest.mark.parametrize(("seeds", "words"), [(1, "(1 seed, which may be luck"), (2, "(2 seeds, which may be luck")])
 def test_fewer_than_three_seeds_find_nothing_even_if_they_agree(section_of, seeds, words):
     verdict = judge(section_of(learned=[0.9] * seeds, none=[0.5] * seeds))
     assert verdict.decision == "no difference found"
