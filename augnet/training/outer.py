@@ -20,6 +20,7 @@ from augnet.implicit import (
     Hypergradient,
     Solution,
     flatten,
+    gradient_of_sum,
     hypergradient,
     hypergradient_by_differences,
     optimiser_diagonal,
