@@ -221,6 +221,8 @@ class OuterLevel:
             settings["val_gradient"] = zeros_for_unused(gradient_of_sum(val_losses, weights), weights)
             loss, outputs = forward(parts[0])
             found = hypergradient(loss, None, weights, [cut, influence], self.solver, outputs=outputs, **settings)
+            # Their graph would be kept while the turned images pass.
+            del loss, outputs
         if turned is not None:
             each = [self._influence(part, turned.images, labels, found.product, dropout_seed) for part in parts]
             found.gradients.append(torch.cat(each))
