@@ -8,7 +8,7 @@ one core. Nats per character; 21,845 hyperparameters, and 20 in a search:
 
     settings         | training | validation | test  | trainings | core seconds
     untuned          | 0.030    | 6.006      | 6.305 | 1         | 7
-    tuned in one run | 0.774    | 2.543      | 3.638 | 1         | 26
+    tuned in one run | 0.898    | 2.367      | 3.515 | 1         | 24
     random search    | 2.082    | 3.052      | 3.195 | 4         | 29
     Optuna           | 2.686    | 3.088      | 3.171 | 5         | 30
 
