@@ -77,14 +77,17 @@ class SharingAdam(torch.optim.Adam):
         super().__init__([*weights, self.common], **settings)
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Move every parameter by the gradients that are there; none are computed anew."""
+    def step(self, closure: Any = None) -> Any:
+        """Move every parameter; a closure computes the gradients first, and its result is returned."""
+        with torch.enable_grad():
+            result = None if closure is None else closure()
         # The parameter may have moved to another type or device since.
         self.groups, self.common.data = self.groups.to(self.shared), self.common.data.to(self.shared)
         self.common.grad = None if self.shared.grad is None else self.groups @ self.shared.grad
         super().step()
         self.shared.add_(self.common @ self.groups)
         self.common.zero_()
+        return result
 
 
 def cosine(step: int, steps: int, warmup: float) -> float:

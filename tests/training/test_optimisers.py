@@ -79,3 +79,25 @@ def test_transforms_of_a_kind_move_together_and_choices_on_their_own():
 def test_where_nothing_is_of_a_kind_nothing_is_shared(transforms):
     augmenter = Augmenter(AugmenterConfig(transforms=transforms, residual_limit=0.1), channels=1)
     assert type(outer_optimiser(augmenter, OuterConfig())) is torch.optim.Adam
+
+
+def test_a_closure_computes_the_gradients_that_are_shared():
+    found = []
+    for with_closure in (False, True):
+        weights = nn.Parameter(torch.zeros(5).double())
+        optimiser = SharingAdam([weights], weights, GROUPS, lr=0.1)
+
+        def gradients(weights=weights, optimiser=optimiser):
+            optimiser.zero_grad()
+            value = loss(weights, 1.0)
+            value.backward()
+            return value
+
+        for _ in range(3):
+            if with_closure:
+                assert float(optimiser.step(gradients)) > 0
+            else:
+                gradients()
+                optimiser.step()
+        found.append(weights.detach())
+    assert torch.equal(*found)
