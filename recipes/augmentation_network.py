@@ -43,18 +43,15 @@ from augnet.implicit import Identity, InverseHessian, Neumann, hypergradient, un
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 # Neumann terms or unrolled steps, and the inner learning rate, which is their α.
 STEPS, RATE = 3, 0.05
-# Training and validation loss as functions of the classifier's weights, these weights, and the painter's.
-Rule = Callable[[Callable, Callable, list[Tensor], list[Tensor]], Sequence[Tensor]]
 
 
-def implicit(inverse: InverseHessian) -> Rule:
-    return lambda train, val, weights, learned: (
-        hypergradient(train(weights), val(weights), weights, learned, inverse).gradients
-    )
+def implicit(inverse: InverseHessian) -> Callable[..., Sequence[Tensor]]:
+    return lambda train, val, w, learned: hypergradient(train(w), val(w), w, learned, inverse).gradients
 
 
-# The hypergradient of each row; those with None do not learn, and the first has no painter.
-ROWS: dict[str, Rule | None] = {
+# The hypergradient of each row, of both losses as functions of the classifier's weights, these weights
+# and the painter's; rows with None do not learn, and the first has no painter.
+ROWS: dict[str, Callable[..., Sequence[Tensor]] | None] = {
     "no network": None,
     "none": None,
     "regulariser alone": lambda train, val, weights, learned: grad(val(weights), learned),

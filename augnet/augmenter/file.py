@@ -93,7 +93,11 @@ def load(path: Path | str) -> tuple[Augmenter, dict[str, Any]]:
         with torch.random.fork_rng(devices=[]):
             augmenter = Augmenter(config, channels)
         augmenter.load_state_dict(tensors)
-    except (SafetensorError, ValueError, TypeError, OverflowError, RecursionError) as error:
+    except SafetensorError as error:
+        # What it says of a text file, whose first letters it takes for a length, is that its header is too large.
+        what = f"{path} is not an augmenter's file or is damaged: it is not safetensors, or not a whole one"
+        raise ValueError(f"{what} ({error})") from error
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise ValueError(f"{path} is not an augmenter's file or is damaged: {error}") from error
     return augmenter.eval().requires_grad_(False), header["about"]
 
