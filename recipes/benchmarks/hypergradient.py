@@ -15,6 +15,7 @@ product every 20 steps for an automatic step size. About four minutes on one idl
 """
 
 import argparse
+import csv
 import dataclasses
 import math
 import tempfile
@@ -31,6 +32,7 @@ from torch import Tensor
 
 from augnet.implicit import Neumann, flatten, hypergradient
 
+COSTS = ("method", "units", "±", "memory", "counted", "units / counted", "float32")
 UNIT, TRAINER = "plain forward and backward", "the trainer's outer step, both updates included"
 
 
@@ -192,6 +194,17 @@ def accuracy_rows(
     return rows
 
 
+def costs_in(path: Path) -> dict[str, dict[str, Any]]:
+    """Read what was measured before: the rows of a table that have a cost, without their accuracy."""
+    with path.open(newline="") as file:
+        rows = [{name: row[name] for name in COSTS if row.get(name)} for row in csv.DictReader(file)]
+    return {
+        row["method"]: {name: value if name == "method" else float(value) for name, value in row.items()}
+        for row in rows
+        if row.get("units", "not installed") != "not installed"
+    }
+
+
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
     """Draw accuracy over cost."""
     from matplotlib.figure import Figure
@@ -229,9 +242,10 @@ def main(arguments: list[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         state = Path(folder) / "state.pt"
         fresh(train, settings, state)
-        rows: dict[str, dict[str, Any]] = {}
         if "cost" in asked.parts:
             rows = cost_rows(settings, state, asked.rounds)
+        else:
+            rows = costs_in(asked.csv) if asked.csv.exists() else {}
         if "accuracy" in asked.parts:
             found = accuracy_rows(settings, state, asked.count, asked.burn_in, asked.terms, asked.passes)
             rows = {name: {**rows.get(name, {}), **found.get(name, {})} for name in {**rows, **found}}
