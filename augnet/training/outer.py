@@ -3,10 +3,8 @@
 Symbols: w classifier weights, x̃ = f_λ(x, ε) augmented images, x̂ the same cut off from λ.
 """
 
-import contextlib
 import math
 from collections.abc import Iterator
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -15,19 +13,10 @@ from torch import Tensor
 
 from augnet.augmenter import Augmenter, Policy
 from augnet.classifier import running_statistics_kept
-from augnet.implicit import (
-    HessianProducts,
-    Hypergradient,
-    Solution,
-    flatten,
-    gradient_of_sum,
-    hypergradient,
-    hypergradient_by_differences,
-    optimiser_diagonal,
-    zeros_for_unused,
-)
+from augnet.implicit import Hypergradient, Solution, flatten, optimiser_diagonal
 from augnet.recipe import Recipe
 from augnet.training.evaluation import NoiseMeter
+from augnet.training.influence import Question, Turned
 from augnet.training.inner import InnerLevel, at_least_float32, channels_last
 from augnet.training.optimisers import cosine, outer_optimiser
 from augnet.training.parts import Part
@@ -44,26 +33,6 @@ class TrainingGradient(NamedTuple):
     gradients: list[Tensor]
     loss: float
     val_loss: float
-
-
-class Turned(NamedTuple):
-    """Training images as they would be with one choice of each turned: done if it was not, and the reverse.
-
-    Args:
-        images: (b, c, h, w).
-        sign: how their influence tells of the probability of each choice, (b, k); see `Augmenter.turned`.
-        weight: of each in the training loss, 0; the hypergradient by it is the image's influence, (b,).
-    """
-
-    images: Tensor
-    sign: Tensor
-    weight: Tensor
-
-    @classmethod
-    def joined(cls, images: tuple[Tensor, ...], sign: tuple[Tensor, ...]) -> "Turned":
-        """Put parts together."""
-        together = channels_last(torch.cat(images))
-        return cls(together, torch.cat(sign), together.new_zeros(len(together), requires_grad=True))
 
 
 class OuterLevel:
@@ -122,7 +91,8 @@ class OuterLevel:
         turned = Turned.joined(*choices) if choices else None
         self.inner.classifier.train()
         val_losses, val_value = self._validation(*val_batch)
-        found, value = self._hypergradient(parts, cut, turned, labels, val_losses, dropout_seed)
+        question = Question(self.inner, parts, cut, turned, labels, dropout_seed)
+        found, value = self._hypergradient(question, val_losses), question.value
         if not (math.isfinite(value) and math.isfinite(val_value)):
             return TrainingGradient(found.train_gradient, math.nan, val_value)
         # A solution that is not finite must not be the start of the next.
@@ -169,84 +139,17 @@ class OuterLevel:
         )
         return losses, value
 
-    def _hypergradient(
-        self,
-        parts: list[Part],
-        cut: Float[Tensor, "b c h w"],
-        turned: Turned | None,
-        labels: Int64[Tensor, "b"],
-        val_losses: Iterator[Tensor],
-        dropout_seed: int,
-    ) -> tuple[Hypergradient, float]:
-        """Return the hypergradient by this process's images and their influences, and the loss of the whole batch."""
-        weights = self.inner.weights
-        influence = torch.ones(len(cut), dtype=cut.dtype, device=cut.device, requires_grad=True)
+    def _hypergradient(self, question: Question, val_losses: Iterator[Tensor]) -> Hypergradient:
+        """Return the hypergradient by this process's images and by their influences."""
         settings: dict[str, Any] = {
             "start": self.solution, "project": self.config.project, "average": self.inner.processes.average,
         }  # fmt: skip
         # Before its first step the optimiser holds no moments.
         if self.config.precondition == "optimiser" and self.inner.optimiser.state:
-            settings["diagonal"] = optimiser_diagonal(self.inner.optimiser, weights)
-        values: dict[Part, Tensor] = {}
-
-        def forward(part: Part) -> tuple[Tensor, Tensor]:
-            # Only the first pass is the inner step's own, and moves running statistics.
-            outputs = self._outputs(part, cut, dropout_seed, moving=part not in values)
-            loss = part.share * (part.of(influence) * self.inner.losses(outputs, part.of(labels))).mean()
-            values.setdefault(part, loss.detach())
-            return loss, outputs
-
-        def with_turned(part: Part) -> Tensor:
-            if turned is None:
-                return forward(part)[0]
-            # What has no weight moves no gradient by the classifier's weights, so no pass need go back. It goes first,
-            # before the other keeps its graph.
-            with torch.no_grad():
-                losses = self.inner.losses(self._outputs(part, turned.images, dropout_seed), part.of(labels))
-            return forward(part)[0] + (part.of(turned.weight) * losses).sum() / len(labels)
-
+            settings["diagonal"] = optimiser_diagonal(self.inner.optimiser, self.inner.weights)
         if self.by_differences:
-            # The same forward difference for both influences of an image, so that both miss the same.
-            inputs = [cut, influence, *([] if turned is None else [turned.weight])]
-            found = hypergradient_by_differences(
-                [partial(with_turned, part) for part in parts], val_losses, weights, inputs, self.solver,
-                epsilon=self.config.difference_step, central=False, **settings,
-            )  # fmt: skip
-            return found, self.inner.whole_loss(list(values.values()))
-        if len(parts) > 1:
-            passes = [lambda part=part: forward(part)[0] for part in parts]
-            found = hypergradient(passes, val_losses, weights, [cut, influence], self.solver, **settings)
-        else:
-            # First, since it holds its graph, and the training pass is about to make one.
-            settings["val_gradient"] = zeros_for_unused(gradient_of_sum(val_losses, weights), weights)
-            loss, outputs = forward(parts[0])
-            found = hypergradient(loss, None, weights, [cut, influence], self.solver, outputs=outputs, **settings)
-            # Their graph would be kept while the turned images pass.
-            del loss, outputs
-        if turned is not None:
-            each = [self._influence(part, turned.images, labels, found.product, dropout_seed) for part in parts]
-            found.gradients.append(torch.cat(each))
-        return found, self.inner.whole_loss(list(values.values()))
-
-    def _outputs(self, part: Part, images: Float[Tensor, "b c h w"], seed: int, moving: bool = False) -> Tensor:
-        """Pass a part of the images through the classifier, with the same dropout every time: a difference of two
-        passes must be of the weights alone. Running statistics move where asked to.
-        """
-        torch.manual_seed(seed)
-        kept = contextlib.nullcontext() if moving else running_statistics_kept(self.inner.classifier)
-        with kept, part.drawn(self.inner.device):
-            return self.inner.classifier(part.of(images))
-
-    def _influence(
-        self, part: Part, images: Float[Tensor, "b c h w"], labels: Int64[Tensor, "b"], product: Tensor, seed: int
-    ) -> Float[Tensor, "b"]:
-        """Return the influence that a part of the images would have if they looked like this, by double backward."""
-        losses = self.inner.losses(self._outputs(part, images, seed), part.of(labels))
-        influence = torch.ones_like(losses, requires_grad=True)
-        loss, weights = (influence * losses).sum() / len(labels), self.inner.weights
-        g = zeros_for_unused(torch.autograd.grad(loss, weights, create_graph=True, allow_unused=True), weights)
-        (slope,) = HessianProducts(g, weights, [influence]).mixed(product)
-        return torch.zeros_like(influence) if slope is None else -slope
+            return question.by_differences(val_losses, self.solver, self.config.difference_step, **settings)
+        return question.exactly(val_losses, self.solver, **settings)
 
     def _disagreement(
         self, teacher: Teacher, parts: list[Part], images: Float[Tensor, "b c h w"], augmented: Float[Tensor, "b c h w"]
