@@ -19,7 +19,8 @@ FAINT = 0.02
 # The watched part must be this many standard errors worse than the part that is learned from.
 SURE = 4.0
 LEAST_AGREEMENT = 0.6
-# Signal over noise, in squares, of the average of all hypergradients so far, below which nothing has been learned.
+# Signal over noise, in squares, of the average of all hypergradients so far, below which nothing has been learned. Of
+# 49 entries of pure noise it is 0 ± 0.2; along 230 updates on signs, CIFAR-10 and Fashion-MNIST it was 0.4 to 0.8.
 LEAST_SIGNAL = 0.25
 
 

@@ -84,33 +84,39 @@ def fitted_log_temperature(logits: Float[Tensor, "b classes"], labels: Int64[Ten
 class NoiseMeter:
     """How much of a sequence of gradients is noise.
 
-    With m the average of n gradients and s that of their squared norms, pure noise gives |m|² = s / n and a steady
-    gradient |m|² = s.
+    With m the average of n gradients of one entry and s that of their squares, pure noise gives m² = s / n and a steady
+    gradient m² = s. The ratio is averaged over entries, so that none counts for more because its gradients are larger.
 
     Args:
         mean: average of the gradients.
-        square: average of their squared norms.
+        square: average of their squares, entry by entry.
         count: n.
         last: norm of the last gradient.
     """
 
     mean: Tensor | None = None
-    square: float = 0.0
+    square: Tensor | None = None
     count: int = 0
     last: float | None = None
 
     def add(self, gradient: Float[Tensor, "n"]) -> None:
         """Take a gradient into the averages."""
         self.count += 1
-        self.mean = gradient.clone() if self.mean is None else self.mean + (gradient - self.mean) / self.count
+        if self.mean is None or self.square is None:
+            self.mean, self.square = torch.zeros_like(gradient), torch.zeros_like(gradient)
+        self.mean = self.mean.lerp(gradient, 1 / self.count)
+        self.square = self.square.lerp(gradient.square(), 1 / self.count)
         self.last = float(gradient.norm())
-        self.square += (self.last**2 - self.square) / self.count
 
     @property
     def share(self) -> float:
         """Share of noise in the mean square, 0 to 1; nan before the second gradient."""
-        if self.mean is None or self.count < 2 or self.square == 0:
+        if self.mean is None or self.square is None or self.count < 2:
             return math.nan
-        kept = float(self.mean.square().sum()) / self.square
+        # Entries that get no gradient, such as the spread of a choice, say nothing.
+        reached = self.square > 0
+        if not bool(reached.any()):
+            return math.nan
+        kept = float((self.mean.square()[reached] / self.square[reached]).mean())
         floor = 1 / self.count
         return min(1.0, max(0.0, (1 - kept) / (1 - floor)))

@@ -241,7 +241,6 @@ class OuterLevel:
         placed: dict[str, Any] = {k: v.to(device, copy=True) if isinstance(v, Tensor) else v for k, v in solution}
         self.solution = Solution(**placed) if placed else None
         self.validation_loss.log_temperature = state["log_temperature"]
-        self.noise = NoiseMeter(**state["noise"])
-        if self.noise.mean is not None:
-            self.noise.mean = self.noise.mean.to(device)
+        meter: dict[str, Any] = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in state["noise"].items()}
+        self.noise = NoiseMeter(**meter)
         self.resets, self.skipped = state["resets"], state["skipped"]

@@ -342,7 +342,7 @@ def test_a_model_without_second_derivative_falls_back_to_differences_and_says_so
     assert trainer.outer.by_differences
     assert any("finite differences" in note for note in trainer.notes)
     trainer.fit()
-    assert trainer.outer.noise.square > 0
+    assert trainer.outer.noise.square.any()
 
 
 def test_fitted_temperature_is_the_one_that_was_planted():
@@ -360,6 +360,16 @@ def test_the_noise_meter_tells_signal_from_noise(signal_share, noise_share):
     for _ in range(200):
         meter.add(signal_share * torch.ones(1000) + noise_share * torch.randn(1000, generator=generator))
     assert meter.share == pytest.approx(noise_share, abs=0.05)
+
+
+def test_the_noise_meter_hears_a_steady_entry_beside_a_loud_one():
+    """Half of the entries are steady, at a millionth of the size of the others, which are noise; one is not reached."""
+    meter = NoiseMeter()
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(200):
+        noise = torch.randn(500, generator=generator)
+        meter.add(torch.cat([torch.full((500,), 1e-6), noise, torch.zeros(1)]))
+    assert meter.share == pytest.approx(0.5, abs=0.05)
 
 
 def test_neumann_is_the_default_and_is_warm():
