@@ -7,17 +7,19 @@ method is cut at the augmented images. Costs are in units of one plain forward a
 method in a process of its own, in turns. *Float32* is the relative distance to the same formula in float64 with exact
 second derivatives: what the implementation costs in digits. *Whole data* is the mean cosine of hypergradients of one
 batch pair each with that of the whole data set, where the inverse is the response to many more steps of gradient
-descent (`--terms` Neumann terms, their length chosen by the largest eigenvalue), over all directions and without that
-along the training gradient (*projected*); a cosine of 1 is never reached, for the reference is an average over noise
-too: `reliability` says how far two halves of it agree. *Noise* is the mean cosine between hypergradients of independent
-pairs of batches; warm methods start cold in each of two chains. λ_max is refreshed outside what is timed: one more
-product every 20 steps for an automatic step size. About four minutes on one idle core for each part.
+descent (`--terms` Neumann terms, their length chosen by the largest eigenvalue), over all directions, with its standard
+error, and without that along the training gradient (*projected*); a cosine of 1 is never reached, for the reference is
+an average over noise too: `reliability` says how far two halves of it agree. *Noise* is the mean cosine between
+hypergradients of independent pairs of batches; warm methods start cold in each of two chains. λ_max is refreshed
+outside what is timed: one more product every 20 steps for an automatic step size. About six minutes on one idle core
+for each part.
 """
 
 import argparse
 import csv
 import dataclasses
 import math
+import statistics
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -184,10 +186,14 @@ def accuracy_rows(
         if method is None or not method.twin:
             found = fresh(estimates, settings, state, name, count, burn_in)
             both = found.flatten(0, 1)
-            rows[name] = {
-                "method": name, "whole data": cosine(both, plain), "whole data, projected": cosine(both, projected),
-                "noise": cosine(found[0], found[1]),
-            }  # fmt: skip
+            rows[name] = {"method": name, "noise": cosine(found[0], found[1])}
+            # The trainer's own step teaches choices by turning them, which is another gradient than the reference's.
+            if method is not None:
+                each = [cosine(one[None], plain) for one in both]
+                rows[name] |= {
+                    "whole data": statistics.mean(each), "± whole data": statistics.stdev(each) / len(each) ** 0.5,
+                    "whole data, projected": cosine(both, projected),
+                }  # fmt: skip
     for name, method in methods(settings.trainer().recipe).items():
         if method.twin:
             rows[name] = {**rows[method.twin], "method": name}
@@ -211,11 +217,18 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
 
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
-    for row in rows:
-        if isinstance(row.get("units"), float) and "whole data, projected" in row:
-            best = max(row["whole data"], row["whole data, projected"])
-            axes.plot(row["units"], best, "o", color="tab:blue" if "augnet" in row["method"] else "tab:gray")
-            axes.annotate(row["method"], (row["units"], best), fontsize=7, xytext=(4, 3), textcoords="offset points")
+    shown = [row for row in rows if isinstance(row.get("units"), float) and "± whole data" in row]
+    for row in shown:
+        colour = "tab:blue" if "augnet" in row["method"] else "tab:gray"
+        axes.errorbar(row["units"], row["whole data"], row["± whole data"], fmt="o", color=colour)
+    # One label for methods that give the same number at about the same cost.
+    groups: dict[tuple[int, float], list[dict[str, Any]]] = {}
+    for row in sorted(shown, key=lambda row: row["units"]):
+        groups.setdefault((int(row["units"] > 10), round(row["whole data"], 3)), []).append(row)
+    for (right, height), group in groups.items():
+        place = group[-1 if right else 0]["units"], height
+        words, side = "\n".join(row["method"] for row in group), "right" if right else "left"
+        axes.annotate(words, place, fontsize=7, xytext=(-4 if right else 4, 3), textcoords="offset points", ha=side)
     axes.set(xlabel="cost, plain forward and backward passes", ylabel="cosine with the whole data's hypergradient")
     figure.savefig(path, dpi=150)
 
