@@ -49,8 +49,8 @@ def implicit(inverse: InverseHessian) -> Callable[..., Sequence[Tensor]]:
     return lambda train, val, w, learned: hypergradient(train(w), val(w), w, learned, inverse).gradients
 
 
-# The hypergradient of each row, of both losses as functions of the classifier's weights, these weights
-# and the painter's; rows with None do not learn, and the first has no painter.
+# How each row finds its hypergradient, given training and validation loss as functions of the classifier's weights,
+# these weights, and the painter's; rows with None do not learn, and the first has no painter.
 ROWS: dict[str, Callable[..., Sequence[Tensor]] | None] = {
     "no network": None,
     "none": None,

@@ -11,9 +11,10 @@ and in the end, digits, seed 0:
     one per unit      0.548 → 0.315    0.487 → 0.188    0.590 → 0.277
     one per weight    0.548 → 0.006    0.487 → 0.001    0.590 → 0.003
 
-With one per weight the test loss ends at 0.41, 0.34 and 0.43: what is fitted is these images. Units are hyperbolic
-tangents. With units that have no ceiling (ReLU, SiLU, softplus) one decay per weight does as well, but one per unit
-ends above one for all: the MLP's loss falls to about 0.3 and then climbs, to 0.6 to 1.1.
+With one per weight the test loss ends at 0.41, 0.34 and 0.43: what is fitted is these images. Units are
+saturating (tanh). With others it is harder: with ReLUs one decay per weight reaches 0.006 (MLP) and 0.165
+(convolutional), and one per unit ends above one for all; with ReLU, SiLU and softplus alike the MLP's loss falls to
+about 0.3 there and then climbs, to 0.6 to 1.1.
 
 Which weights share a decay is a line of `GRAINS`; one per layer is `lambda weights: [log_decay() for _ in weights]`.
 """

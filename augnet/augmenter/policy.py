@@ -6,7 +6,8 @@ limit · |m|. It is applied with probability p; a choice, such as a mirror, has 
 
 No gradient passes through a choice. Its probability learns from the influence of an image on the validation loss, with
 the choice and without it (`OuterLevel.step`): unbiased, where relaxed Bernoulli and straight-through gradients are not,
-but for batch norm, through which images see each other. The other transforms exist at amount 0 too, so their
+but for batch norm, through which images see each other, and for the projection, which treats images of the batch and
+turned ones a little differently (recipes/benchmarks/tried.md). The other transforms exist at amount 0 too, so their
 probabilities learn from slopes.
 
 A strength other than 1 scales centre, spread and the probability of choices; magnitudes stop at 1 all the same.

@@ -19,8 +19,9 @@ FAINT = 0.02
 # The watched part must be this many standard errors worse than the part that is learned from.
 SURE = 4.0
 LEAST_AGREEMENT = 0.6
-# Signal over noise, in squares, of the average of all hypergradients so far, below which nothing has been learned. Of
-# 49 entries of pure noise it is 0 ± 0.2; along 230 updates on signs, CIFAR-10 and Fashion-MNIST it was 0.4 to 0.8.
+# Signal over noise, in squares, of an entry of the average of all hypergradients so far, below which nothing has been
+# learned. Of 49 entries of independent noise it is 0 ± 0.2; along 230 updates on signs, CIFAR-10, Fashion-MNIST it was
+# 0.4 to 0.8. Noise was independent there (serial correlations of 0.02 at most), and what `use_price` adds a thousandth.
 LEAST_SIGNAL = 0.25
 
 
@@ -46,7 +47,7 @@ class Alarms:
 
         Args:
             resets: how often the inverse-Hessian-vector product blew up and was started anew.
-            noise: share of the hypergradient's variance in its mean square, over all augmenter updates, 0 to 1.
+            noise: share of noise in the hypergradient (`NoiseMeter`), over all augmenter updates, 0 to 1.
             outer_steps: augmenter updates so far.
             learned: the policy, averaged over images.
             overfitting: by how many standard errors the watched validation images have a higher loss than the others.

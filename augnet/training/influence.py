@@ -1,6 +1,6 @@
 """How the validation loss changes with augmented images, and with the weight of each in the training loss.
 
-Symbols: those of outer.py.
+Symbols: those of outer.py; g training gradient.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from augnet.training.inner import InnerLevel, channels_last
 from augnet.training.parts import Part
 
 
-class Turned(NamedTuple):
+class TurnedImages(NamedTuple):
     """Training images as they would be with one choice of each turned: done if it was not, and the reverse.
 
     Args:
@@ -40,18 +40,18 @@ class Turned(NamedTuple):
     weight: Tensor
 
     @classmethod
-    def joined(cls, images: tuple[Tensor, ...], sign: tuple[Tensor, ...]) -> "Turned":
+    def joined(cls, images: tuple[Tensor, ...], sign: tuple[Tensor, ...]) -> "TurnedImages":
         """Put parts together."""
         together = channels_last(torch.cat(images))
         return cls(together, torch.cat(sign), together.new_zeros(len(together), requires_grad=True))
 
 
-class Question:
-    """The training loss of one batch, as a function of the classifier's weights, of its images and of their weights.
+class BatchLoss:
+    """The training loss of one batch: a function of the classifier's weights w, of its images and of example weights.
 
-    Each image has a weight of 1; the hypergradient by it is the image's influence on the validation loss. Both ways to
-    answer give the hypergradient by this process's images, by their weights and, if there are any, by the weights of
-    the turned ones.
+    Each image has an example weight of 1; the hypergradient by it is the image's influence on the validation loss. Both
+    methods give the hypergradient by this process's images, by their example weights and, if there are any, by those of
+    the turned images. What the augmenter makes of it is the outer level's.
 
     Args:
         inner: the classifier and its loss.
@@ -67,34 +67,33 @@ class Question:
         inner: InnerLevel,
         parts: list[Part],
         images: Float[Tensor, "b c h w"],
-        turned: Turned | None,
+        turned: TurnedImages | None,
         labels: Int64[Tensor, "b"],
         dropout_seed: int,
     ) -> None:
         self.inner, self.parts, self.images, self.turned = inner, parts, images, turned
         self.labels, self.dropout_seed = labels, dropout_seed
-        self.weight = torch.ones(len(images), dtype=images.dtype, device=images.device, requires_grad=True)
+        self.example_weights = torch.ones(len(images), dtype=images.dtype, device=images.device, requires_grad=True)
         self.values: dict[Part, Tensor] = {}
 
-    @property
-    def value(self) -> float:
-        """The loss of the whole batch, once it has been computed on the way to an answer."""
+    def whole(self) -> float:
+        """Return the loss of the whole batch, known behind a hypergradient: processes exchange their parts."""
         return self.inner.whole_loss(list(self.values.values()))
 
     def by_differences(
         self, val_losses: Iterator[Tensor], inverse: InverseHessian, epsilon: float, **settings: Any
     ) -> Hypergradient:
-        """Answer by differences of gradients over a step of `epsilon` times the norm of the weights."""
+        """Take differences of gradients over a step of `epsilon` times the norm of the weights."""
         # The same forward difference for both influences of an image, so that both miss the same.
-        inputs = [self.images, self.weight, *([] if self.turned is None else [self.turned.weight])]
+        inputs = [self.images, self.example_weights, *([] if self.turned is None else [self.turned.weight])]
         passes = [partial(self._loss_with_turned, part) for part in self.parts]
         return hypergradient_by_differences(
             passes, val_losses, self.inner.weights, inputs, inverse, epsilon=epsilon, central=False, **settings
         )
 
     def exactly(self, val_losses: Iterator[Tensor], inverse: InverseHessian, **settings: Any) -> Hypergradient:
-        """Answer by double backward passes."""
-        weights, inputs = self.inner.weights, [self.images, self.weight]
+        """Take double backward passes."""
+        weights, inputs = self.inner.weights, [self.images, self.example_weights]
         if len(self.parts) > 1:
             passes = [lambda part=part: self._loss(part)[0] for part in self.parts]
             found = hypergradient(passes, val_losses, weights, inputs, inverse, **settings)
@@ -114,7 +113,7 @@ class Question:
         """Return the share of a part in the training loss, and what the classifier gives."""
         # Only the first pass is the inner step's own, and moves running statistics.
         outputs = self._outputs(part, self.images, moving=part not in self.values)
-        loss = part.share * (part.of(self.weight) * self.inner.losses(outputs, part.of(self.labels))).mean()
+        loss = part.share * (part.of(self.example_weights) * self.inner.losses(outputs, part.of(self.labels))).mean()
         self.values.setdefault(part, loss.detach())
         return loss, outputs
 
@@ -139,8 +138,8 @@ class Question:
     def _influence(self, part: Part, images: Float[Tensor, "b c h w"], product: Tensor) -> Float[Tensor, "b"]:
         """Return the influence that a part of the images would have if they looked like this, by double backward."""
         losses = self.inner.losses(self._outputs(part, images), part.of(self.labels))
-        influence = torch.ones_like(losses, requires_grad=True)
-        loss, weights = (influence * losses).sum() / len(self.labels), self.inner.weights
+        example_weights = torch.ones_like(losses, requires_grad=True)
+        loss, weights = (example_weights * losses).sum() / len(self.labels), self.inner.weights
         g = zeros_for_unused(torch.autograd.grad(loss, weights, create_graph=True, allow_unused=True), weights)
-        (slope,) = HessianProducts(g, weights, [influence]).mixed(product)
-        return torch.zeros_like(influence) if slope is None else -slope
+        (slope,) = HessianProducts(g, weights, [example_weights]).mixed(product)
+        return torch.zeros_like(example_weights) if slope is None else -slope

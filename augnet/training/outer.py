@@ -16,7 +16,7 @@ from augnet.classifier import running_statistics_kept
 from augnet.implicit import Hypergradient, Solution, flatten, optimiser_diagonal
 from augnet.recipe import Recipe
 from augnet.training.evaluation import NoiseMeter
-from augnet.training.influence import Question, Turned
+from augnet.training.influence import BatchLoss, TurnedImages
 from augnet.training.inner import InnerLevel, at_least_float32, channels_last
 from augnet.training.optimisers import cosine, outer_optimiser
 from augnet.training.parts import Part
@@ -88,11 +88,11 @@ class OuterLevel:
             first = [augment(part.of(images), part.of(noise)) for part in parts]
         augmented, policies, *choices = zip(*first, strict=True)
         cut = channels_last(torch.cat(augmented).detach()).requires_grad_()
-        turned = Turned.joined(*choices) if choices else None
+        turned = TurnedImages.joined(*choices) if choices else None
         self.inner.classifier.train()
         val_losses, val_value = self._validation(*val_batch)
-        question = Question(self.inner, parts, cut, turned, labels, dropout_seed)
-        found, value = self._hypergradient(question, val_losses), question.value
+        batch_loss = BatchLoss(self.inner, parts, cut, turned, labels, dropout_seed)
+        found, value = self._hypergradient(batch_loss, val_losses), batch_loss.whole()
         if not (math.isfinite(value) and math.isfinite(val_value)):
             return TrainingGradient(found.train_gradient, math.nan, val_value)
         # A solution that is not finite must not be the start of the next.
@@ -139,8 +139,8 @@ class OuterLevel:
         )
         return losses, value
 
-    def _hypergradient(self, question: Question, val_losses: Iterator[Tensor]) -> Hypergradient:
-        """Return the hypergradient by this process's images and by their influences."""
+    def _hypergradient(self, batch_loss: BatchLoss, val_losses: Iterator[Tensor]) -> Hypergradient:
+        """Return the hypergradient by this process's images and by their example weights."""
         settings: dict[str, Any] = {
             "start": self.solution, "project": self.config.project, "average": self.inner.processes.average,
         }  # fmt: skip
@@ -148,8 +148,8 @@ class OuterLevel:
         if self.config.precondition == "optimiser" and self.inner.optimiser.state:
             settings["diagonal"] = optimiser_diagonal(self.inner.optimiser, self.inner.weights)
         if self.by_differences:
-            return question.by_differences(val_losses, self.solver, self.config.difference_step, **settings)
-        return question.exactly(val_losses, self.solver, **settings)
+            return batch_loss.by_differences(val_losses, self.solver, self.config.difference_step, **settings)
+        return batch_loss.exactly(val_losses, self.solver, **settings)
 
     def _disagreement(
         self, teacher: Teacher, parts: list[Part], images: Float[Tensor, "b c h w"], augmented: Float[Tensor, "b c h w"]

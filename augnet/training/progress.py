@@ -26,7 +26,7 @@ class Progress(NamedTuple):
         validation_loss: on the last validation batch.
         watched_loss: on validation images that the augmenter does not learn from.
         hypergradient_norm: of the last outer step, by the policy's biases.
-        hypergradient_noise: share of noise in the mean square of the hypergradient, 0 to 1.
+        hypergradient_noise: share of noise in the mean square of the hypergradient, averaged over its entries, 0 to 1.
         residual: of the last inverse-Hessian-vector product.
         images_per_second: since the last report.
         learned: the policy averaged over a fixed sample of training images.

@@ -4,7 +4,8 @@
 
 Processor time of one thread, in turns within one run, so that a busy machine is equally busy to all; means, since what
 a policy draws decides what it costs. *One* is a single uint8 image, as in a worker of a data loader; *batch* is a batch
-of floats, for which torchvision's policies, made for images, are also shown image by image. `x` is the ratio to
+of floats for augnet and kornia, of bytes for the others; torchvision's policies, made for images, are also shown image
+by image. `x` is the ratio to
 `LearnedAugment`. Without --file the augmenter is an unlearned one whose transforms are applied with --probability each,
 which for 17 transforms and 0.12 is as many at a time as the policies made by hand apply.
 """

@@ -2,17 +2,18 @@
 
     python recipes/benchmarks/hypergradient.py [--data path/to/gtsrb32] [--parts cost accuracy] [--out plot.png]
 
-The problem is the outer step of a short-trained timm network with batch norm (4.9 M weights) and a U-Net of 92 k; every
-method is cut at the augmented images. Costs are in units of one plain forward and backward pass of the classifier, each
-method in a process of its own, in turns. *Float32* is the relative distance to the same formula in float64 with exact
-second derivatives: what the implementation costs in digits. *Whole data* is the mean cosine of hypergradients of one
-batch pair each with that of the whole data set, where the inverse is the response to many more steps of gradient
-descent (`--terms` Neumann terms, their length chosen by the largest eigenvalue), over all directions, with its standard
-error, and without that along the training gradient (*projected*); a cosine of 1 is never reached, for the reference is
-an average over noise too: `reliability` says how far two halves of it agree. *Noise* is the mean cosine between
-hypergradients of independent pairs of batches; warm methods start cold in each of two chains. λ_max is refreshed
-outside what is timed: one more product every 20 steps for an automatic step size. About six minutes on one idle core
-for each part.
+The problem is the outer step of a short-trained timm network with batch norm (4.9 M weights) and a U-Net of 92 k;
+every method is cut at the augmented images. Costs are in units of one plain forward and backward pass of the
+classifier, each method in a process of its own, in turns; `--parts accuracy` takes them from the table of an earlier
+run. *Float32* is the relative distance to the same formula in float64 with exact second derivatives: what the
+implementation costs in digits. *Whole data* is the mean cosine of hypergradients of one batch pair each with that of
+the whole data set, where the inverse is the response to many more steps of gradient descent (`--terms` Neumann terms,
+their length chosen by the largest eigenvalue), over all directions, with its standard error, and without that along
+the training gradient (*projected*); a cosine of 1 is never reached, for the reference is an average over noise too:
+`reliability` says how far two halves of it agree. *Noise* is the mean cosine between hypergradients of independent
+pairs of batches; warm methods start cold in each of two chains, and errors take what is in a chain as independent.
+λ_max is refreshed outside what is timed: one more product every 20 steps for an automatic step size. About six minutes
+on one idle core for each part.
 """
 
 import argparse
@@ -252,13 +253,16 @@ def main(arguments: list[str] | None = None) -> None:
     asked, recipe = parser.parse_known_args(arguments)
     names = [field.name for field in dataclasses.fields(Settings) if field.name != "recipe"]
     settings = Settings(**{name: getattr(asked, name) for name in names}, recipe=tuple(recipe))
+    rows: dict[str, dict[str, Any]] = {}
+    if "cost" not in asked.parts and asked.csv.exists():
+        if asked.csv == parser.get_default("csv") and settings != Settings():
+            parser.error("the costs known are of another problem; name another table with --csv")
+        rows = costs_in(asked.csv)
     with tempfile.TemporaryDirectory() as folder:
         state = Path(folder) / "state.pt"
         fresh(train, settings, state)
         if "cost" in asked.parts:
             rows = cost_rows(settings, state, asked.rounds)
-        else:
-            rows = costs_in(asked.csv) if asked.csv.exists() else {}
         if "accuracy" in asked.parts:
             found = accuracy_rows(settings, state, asked.count, asked.burn_in, asked.terms, asked.passes)
             rows = {name: {**rows.get(name, {}), **found.get(name, {})} for name in {**rows, **found}}
