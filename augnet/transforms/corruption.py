@@ -40,7 +40,8 @@ class GaussianNoise(DifferentiableTransform):
         self, images: Float[Tensor, "b c h w"], amount: Amount, noise: Float[Tensor, "b d"]
     ) -> Float[Tensor, "b c h w"]:
         with torch.no_grad():
-            pattern = normal_pattern(noise, images[0].numel()).to(images.dtype)
+            channels, height, width = images.shape[1:]
+            pattern = normal_pattern(noise, channels * height * width).to(images.dtype)
         return torch.addcmul(images, per_image(as_tensor(amount, images)), pattern.view_as(images))
 
 

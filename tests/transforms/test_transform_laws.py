@@ -73,6 +73,13 @@ def test_an_image_is_transformed_as_if_alone(transform):
 
 
 @each(TRANSFORMS)
+def test_no_images_come_back_as_no_images(transform):
+    for channels in channels_for(transform):
+        images = rand(0, channels, 8, 8)
+        assert transform(images, torch.zeros(0).double(), noise_for(transform, 0)).shape == images.shape
+
+
+@each(TRANSFORMS)
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("size", [(12, 9), (70, 70)])
 def test_a_plain_number_is_that_number_for_each_image(transform, count, size):
