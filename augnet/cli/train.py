@@ -225,5 +225,7 @@ def _finished(run: Run) -> int:
     print(f"cost        {seconds:,.0f} s, of which learning the augmenter took {share:.0%}")
     print(f"run folder  {run.path}")
     path = shlex.quote(str(run.path))
-    print(f"next        augnet show {path} · augnet export {path} · augnet compare {path}")
+    # Without test images there is nothing to compare on.
+    last = f"augnet compare {path}" if record["test_accuracy"] is not None else "train with --data.test_size to compare"
+    print(f"next        augnet show {path} · augnet export {path} · {last}")
     return 0

@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import PIL.Image
 import torch
 from torch import Tensor
@@ -101,6 +102,19 @@ class LearnedAugment(v2.Transform):
         residual = self.augmenter.config.residual_limit
         painted = [f"painted change up to {residual:.2g} of full scale"] if residual > 0 else []
         return f"{', '.join([said] * bool(said) + painted)}; {settings}"
+
+    def check_inputs(self, flat_inputs: list[Any]) -> None:
+        """Refuse arrays with no image beside them, which would come back as they are, as torchvision does with them.
+
+        Raises:
+            TypeError: if there is no image, but a NumPy array.
+        """
+        known = (Tensor, PIL.Image.Image)
+        if any(isinstance(x, np.ndarray) for x in flat_inputs) and not any(isinstance(x, known) for x in flat_inputs):
+            raise TypeError(
+                "images should be PIL images or tensors, found a NumPy array; use PIL.Image.fromarray(array), or "
+                "augnet.export.dual in an albumentations pipeline"
+            )
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Draw once for a call: a row for every image, of the first among the inputs that are images.

@@ -308,3 +308,12 @@ def test_a_residual_alone_is_painted():
 def test_a_path_in_place_of_an_augmenter_is_answered_with_the_way_to_read_it():
     with pytest.raises(TypeError, match=r"found 'signs\.safetensors'; to read a file, use LearnedAugment\.load"):
         LearnedAugment("signs.safetensors")
+
+
+def test_an_array_alone_is_refused_and_beside_an_image_left_alone():
+    transform, array = LearnedAugment(augmenter()), np.zeros((8, 8, 3), np.uint8)
+    with pytest.raises(TypeError, match="PIL images or tensors, found a NumPy array"):
+        transform(array)
+    image, same = transform(pixels(3, 8, 8), array)
+    assert image.shape == (3, 8, 8)
+    assert same is array
