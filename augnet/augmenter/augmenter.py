@@ -204,7 +204,15 @@ class Augmenter(nn.Module):
     def augment_both_ways(
         self, images: Float[Tensor, "b c h w"], noise: Float[Tensor, "b n"]
     ) -> tuple[Float[Tensor, "b c h w"], Policy | None, Float[Tensor, "b c h w"], Float[Tensor, "b k"]]:
-        """Do as `augment`, then as `turned`; the U-Net looks at the images once.
+        """Augment, and augment again with one choice of each image turned: done if it was not, and the reverse.
+
+        The U-Net looks at the images once.
+
+        Returns:
+            What `augment` returns. The turned images, through which no gradient passes. And how a difference between
+            before and now tells of the probabilities: of a function of the image, (before − now) times this is an
+            unbiased estimate of its slope by the probability of each choice. It is the number of choices, negative
+            where the choice was not done before, and 0 for what was not turned.
 
         Raises:
             ValueError: if no transform is a choice.
@@ -236,23 +244,6 @@ class Augmenter(nn.Module):
             residual = self._paint(levels, images, strength)
             augmented = tf.straight_through_clamp(augmented + residual)
         return augmented, policy, residual
-
-    def turned(
-        self, images: Float[Tensor, "b c h w"], noise: Float[Tensor, "b n"], policy: Policy
-    ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b k"]]:
-        """Augment as `augment` did, but for one choice of each image, which is done if it was not, and the reverse.
-
-        Returns:
-            The images, and how a difference between before and now tells of the probabilities: of a function of the
-            image, (before − now) times this is an unbiased estimate of its slope by the probability of each choice. It
-            is the number of choices, negative where the choice was not done before, and 0 for what was not turned.
-
-        Raises:
-            ValueError: if no transform is a choice.
-        """
-        with torch.no_grad():
-            residual = self.residual(images, noise) if self.config.residual_limit > 0 else None
-        return self._turn(images, noise, policy, residual)
 
     @torch.no_grad()
     def _turn(self, images: Tensor, noise: Tensor, policy: Policy, residual: Tensor | None) -> tuple[Tensor, Tensor]:

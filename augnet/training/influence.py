@@ -31,7 +31,7 @@ class TurnedImages(NamedTuple):
 
     Args:
         images: (b, c, h, w).
-        sign: how their influence tells of the probability of each choice, (b, k); see `Augmenter.turned`.
+        sign: how their influence tells of the probability of each choice, (b, k); see `Augmenter.augment_both_ways`.
         weight: of each in the training loss, 0; the hypergradient by it is the image's influence, (b,).
     """
 

@@ -9,6 +9,7 @@ from augnet import transforms as tf
 from augnet.augmenter import Augmenter, AugmenterConfig, default_transforms, load
 from augnet.augmenter.file import to_bytes
 from augnet.augmenter.policy import LEAST_PROBABILITY
+from augnet.transforms import fuse
 
 PAPER = AugmenterConfig(transforms=[], residual_limit=1.0, depth=2, width=8, noise_channels=1)
 
@@ -85,9 +86,8 @@ def test_a_turned_choice_tells_its_slope():
     f, estimate = {}, torch.zeros(3, dtype=torch.float64)
     p, _, q = augmenter.policy(x, noise(0, 0, 0)).probability[0]
     for i, j, turned in itertools.product((0, 1), (0, 1), (0, 1)):
-        before, policy = augmenter.augment(x, noise(i, j, turned))
+        before, policy, now, sign = augmenter.augment_both_ways(x, noise(i, j, turned))
         assert [bool(policy.amounts[0, 0]), bool(policy.amounts[0, 2])] == [i, j]
-        now, sign = augmenter.turned(x, noise(i, j, turned), policy)
         f[i, j] = (weights * before).sum()
         often = (p if i else 1 - p) * (q if j else 1 - q) / 2
         estimate += often * (f[i, j] - (weights * now).sum()) * sign[0]
@@ -96,24 +96,29 @@ def test_a_turned_choice_tells_its_slope():
     assert estimate[1] == 0
 
 
-def test_both_ways_are_those_of_augment_and_turned():
-    """One look of the U-Net serves both, and no gradient passes through what was turned."""
-    augmenter, x = Augmenter(AugmenterConfig(residual_limit=0.1), 3), images()
-    noise = augmenter.draw_noise(len(x))
-    augmented, policy, *turned = augmenter.augment_both_ways(x, noise)
+def test_both_ways_are_that_of_augment_and_that_with_the_choice_turned():
+    """The mirror is the only choice; all other amounts, their draws and what is painted are the same both ways."""
+    augmenter, x = Augmenter(AugmenterConfig(residual_limit=0.1), 3), images(32)
+    noise = augmenter.draw_noise(len(x), torch.Generator().manual_seed(0))
+    augmented, policy, turned, sign = augmenter.augment_both_ways(x, noise)
     torch.testing.assert_close((augmented, policy), augmenter.augment(x, noise), rtol=0, atol=0)
-    torch.testing.assert_close(tuple(turned), augmenter.turned(x, noise, policy), rtol=0, atol=0)
+    amounts, mirrored = policy.amounts.detach().clone(), policy.amounts[:, 0] != 0
+    assert 0 < mirrored.sum() < len(x)
+    amounts[:, 0] = (~mirrored).float()
+    painted = augmenter.residual(x, noise).detach()
+    with torch.no_grad():
+        moved = fuse.apply(augmenter.transforms, x, amounts, augmenter.draws(noise))
+    torch.testing.assert_close(turned, (moved + painted).clamp(0, 1), rtol=0, atol=0)
+    assert sign[:, 0].tolist() == (2 * mirrored - 1.0).tolist()
+    assert not sign[:, 1:].any()
     assert augmented.requires_grad
-    assert not turned[0].requires_grad
+    assert not turned.requires_grad
 
 
 def test_what_has_no_choice_has_none_to_turn():
     augmenter, x = Augmenter(AugmenterConfig(transforms=[tf.Rotate()]), 3), images()
-    noise = augmenter.draw_noise(len(x))
     with pytest.raises(ValueError, match="none of this augmenter's transforms is a choice"):
-        augmenter.turned(x, noise, augmenter.policy(x, noise))
-    with pytest.raises(ValueError, match="none of this augmenter's transforms is a choice"):
-        augmenter.augment_both_ways(x, noise)
+        augmenter.augment_both_ways(x, augmenter.draw_noise(len(x)))
 
 
 def test_an_augmenter_without_transforms_has_nothing_to_turn():

@@ -45,8 +45,7 @@ def test_the_seam_gives_the_same_hypergradient_as_one_graph(quick):
 
     torch.manual_seed(5)
     noise = trainer.augmenter.draw_noise(len(images))
-    augmented, policy = trainer.augmenter.augment(batch[0], noise)
-    turned, sign = trainer.augmenter.turned(batch[0], noise, policy)
+    augmented, policy, turned, sign = trainer.augmenter.augment_both_ways(batch[0], noise)
     trainer.classifier.train()
     b = torch.autograd.grad(
         trainer.inner.losses(trainer.classifier(val_batch[0]), val_labels).mean(), trainer.inner.weights
