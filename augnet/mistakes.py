@@ -5,6 +5,7 @@ what may stand there. Read off the messages of jsonargparse 4.53; a message of a
 """
 
 import dataclasses
+import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from augnet.nearest import nearest
+from augnet.nearest import nearest, plain
 
 TYPES = {
     "int": "a whole number",
@@ -22,6 +23,16 @@ TYPES = {
     "list": "a list",
     "dict": "a mapping",
     "NoneType": "null",
+}
+# What other tools call a setting.
+ELSEWHERE = {
+    "lr": "learning_rate",
+    "wd": "weight_decay",
+    "bs": "batch_size",
+    "epochs": "inner_steps",
+    "steps": "inner_steps",
+    "iterations": "inner_steps",
+    "amp": "precision",
 }
 
 
@@ -88,8 +99,18 @@ def check_recipe_file(path: Path | str, groups: Sequence[str]) -> None:
 
 
 def _unknown(name: str, settings: Sequence[str]) -> str:
-    groups = ", ".join(sorted({setting.split(".")[0] for setting in settings}))
-    return f"there is no setting {name!r}{nearest(name, settings, f'there is {groups}')}"
+    """Say which settings were meant: of the group that was named, if there is one, by the last part of their names."""
+    group, _, last = name.rpartition(".")
+    of_group = [setting for setting in settings if setting.startswith(f"{group}.")]
+    ends: dict[str, list[str]] = {}
+    for setting in of_group or settings:
+        ends.setdefault(plain(setting.rpartition(".")[2]), []).append(setting)
+    wanted = plain(ELSEWHERE.get(last, last))
+    near = [wanted] if wanted in ends else difflib.get_close_matches(wanted, ends)
+    if near:
+        return f"there is no setting {name!r}; did you mean {' or '.join(each for end in near for each in ends[end])}?"
+    groups = sorted({setting.split(".")[0] for setting in settings})
+    return f"there is no setting {name!r}; there is {', '.join(of_group or groups)}"
 
 
 def _fields(member: Any) -> list[str]:

@@ -150,6 +150,12 @@ def test_a_member_named_on_the_command_line_starts_from_its_own_defaults():
     [
         ("schedul: {inner_steps: 3}", "no setting 'schedul.inner_steps'; did you mean schedule.inner_steps"),
         ("schedule: {inner_step: 3}", "no setting 'schedule.inner_step'; did you mean schedule.inner_steps"),
+        ("schedule: {steps: 3}", r"no setting 'schedule.steps'; did you mean schedule.inner_steps\?"),
+        ("batch_size: 3", r"no setting 'batch_size'; did you mean schedule.batch_size\?"),
+        ("lr: 3", r"no setting 'lr'; did you mean inner.learning_rate or outer.learning_rate\?"),
+        ("outer: {lr: 3}", r"no setting 'outer.lr'; did you mean outer.learning_rate\?"),
+        ("outer: {zzz: 3}", "no setting 'outer.zzz'; there is outer.learning_rate, .*outer.watch$"),
+        ("epochs: 3", r"no setting 'epochs'; did you mean schedule.inner_steps\?"),
         ("zzz: 3", "no setting 'zzz'; there is augmenter, .*seed"),
         ("augmenter: {transforms: [Rotat]}", "augmenter.transforms has no member 'Rotat'; did you mean Rotate"),
         ("augmenter: {transforms: [qqq]}", "has no member 'qqq'; there is Aspect, .*TranslateY"),
