@@ -35,7 +35,7 @@ class ScheduleConfig:
     """
 
     inner_steps: int = 1500
-    outer_every: int = 6
+    outer_every: int = 8
     warmup: int = 100
     batch_size: int = 64
     val_batch_size: int = 64
@@ -133,7 +133,7 @@ class OuterConfig:
         watch: share of the validation images that is kept from the hypergradient and watched for overfitting.
     """
 
-    learning_rate: float = 2e-3
+    learning_rate: float = 2.5e-3
     rise: float = 0.5
     betas: tuple[float, float] = (0.9, 0.999)
     second_derivative: Literal["differences", "exact"] = "differences"

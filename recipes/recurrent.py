@@ -3,17 +3,18 @@
     python recipes/recurrent.py [--sequences 10] [--steps 500]      # and `pip install optuna` for its row
 
 As in the paper, 10 sequences to train on and 10 validation sequences to overfit, here of the manual that Python's
-`help()` shows. The same time goes to a random search and to Optuna's default, with one decay per tensor. 100 seconds of
-one core. Nats per character; 21,845 hyperparameters, and 20 in a search:
+`help()` shows. The same time goes to a random search and to Optuna's default, with one decay per tensor. Two to
+three minutes of one core. Nats per character; 21,845 hyperparameters, and 20 in a search:
 
     settings         | training | validation | test  | trainings | core seconds
-    untuned          | 0.030    | 6.006      | 6.305 | 1         | 7
-    tuned in one run | 0.898    | 2.367      | 3.515 | 1         | 24
-    random search    | 2.082    | 3.052      | 3.195 | 4         | 29
-    Optuna           | 2.686    | 3.088      | 3.171 | 5         | 30
+    untuned          | 0.030    | 6.006      | 6.305 | 1         | 11
+    tuned in one run | 0.825    | 2.496      | 3.603 | 1         | 45
+    random search    | 2.060    | 3.046      | 3.205 | 6         | 52
+    Optuna           | 2.686    | 3.088      | 3.171 | 6         | 51
 
 Validation is overfitted, as it should be: a nat below the test loss, where the searches stay together with it. For the
-test loss, ten validation sequences are too few for as many hyperparameters, and the searches do better.
+test loss, ten validation sequences are too few for as many hyperparameters, and the searches do better. (On another
+processor, which rounds otherwise, the tuned run came to 0.898, 2.367 and 3.515.)
 """
 
 import argparse

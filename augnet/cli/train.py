@@ -166,7 +166,7 @@ def _bar(trainer: IFTTrainer) -> Iterator[Callable[[Progress], None]]:
             bar.set_postfix_str(", ".join(form.format(value) for form, value in shown.items() if not math.isnan(value)))
             for warning in progress.warnings:
                 bar.write(f"warning: {warning}")
-            if lines % 10 == 0:
+            if lines % 6 == 0:
                 losses = f"training loss {progress.training_loss:.3f}, validation loss {progress.watched_loss:.3f}"
                 words = in_words(progress.learned) or RESIDUAL
                 bar.write(f"step {progress.step:,} of {total:,} · {losses} · {words}")

@@ -30,7 +30,7 @@ from augnet.training.run import Run
 PATIENCE = 5
 # Of checkpoints; goes up when what they hold changes.
 FORMAT = 3
-REPORTS = 50
+REPORTS = 30
 
 
 class TrainingDiverged(RuntimeError):
@@ -147,7 +147,7 @@ class IFTTrainer:
         """Train to the end, or until `stop` is called.
 
         Args:
-            report: called 50 to 100 times with what is known.
+            report: called 30 to 60 times with what is known.
 
         Returns:
             The run; None where this process keeps nothing on disk.

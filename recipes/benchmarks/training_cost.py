@@ -3,7 +3,7 @@
     python recipes/benchmarks/training_cost.py [--size 32] [--model small] [settings such as --inner.optimiser adamw]
 
 Two tables. The first is of single steps, in units of a plain forward and backward pass of the classifier. The second is
-of whole trainings of `--steps` steps, learned by `IFTTrainer.fit` with its reports and an outer step every 1, 2, 5, 6,
+of whole trainings of `--steps` steps, learned by `IFTTrainer.fit` with its reports and an outer step every 1, 2, 5, 8,
 10 or 20, against as many steps under a fixed policy, which nobody watches: TrivialAugmentWide image by image, as a
 loader would apply it, and no augmentation at all. Each training is a process of its own, in turns; ratios are taken
 within a round. Medians, and half the range over rounds. About three minutes on one idle core.
@@ -30,7 +30,7 @@ from augnet.training import IFTTrainer
 
 PLAIN, NONE, TRIVIAL = "plain forward and backward", "no augmentation", "TrivialAugmentWide"
 OUTER = "outer step, the inner step included"
-EVERY = (1, 2, 5, 6, 10, 20)
+EVERY = (1, 2, 5, 8, 10, 20)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,7 +99,7 @@ class Training(NamedTuple):
 
     Args:
         seconds: per step.
-        reports: share of that for looking at the state, 50 times in a whole training.
+        reports: share of that for looking at the state, 30 times in a whole training.
     """
 
     seconds: float
