@@ -29,7 +29,7 @@ PLANTS = {
     "brightness": (tf.Brightness(limit=0.8), 0.4),
 }
 
-# Amounts are read off one run, so noise counts: three times as many augmenter updates as by default.
+# Amounts are read off one run, so noise counts: four times as many augmenter updates as by default.
 SETTINGS = ["--schedule.outer_every=2", "--augmenter.start_probability=0.3"]
 
 
