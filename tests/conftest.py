@@ -1,5 +1,7 @@
 """One thread for all tests: small images gain nothing from more, and processes that share cores lose."""
 
+import signal
+
 import pytest
 import torch
 
@@ -10,3 +12,11 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible():
+    """Let SIGINT interrupt: a shell that starts the tests in the background has it ignored, by their processes too."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
