@@ -21,8 +21,7 @@ def compare(arguments: list[str]) -> int:
     """
     # These take seconds to import, which other verbs need not pay.
     from augnet import compare as comparing
-    from augnet.compare.verdict import judge
-    from augnet.compare.writing import heading, table
+    from augnet.compare.writing import conclusion, heading, table
 
     parser = Parser(compare)
     parser.add_argument("run", metavar="RUN", type=Path, help="folder of a run that has come to its end")
@@ -40,11 +39,13 @@ def compare(arguments: list[str]) -> int:
         "--known", metavar="FILE", type=_list, default=[], help="results.csv of other comparisons on the same images"
     )
     options = vars(parser.parse_args(arguments))
-    found = comparing.compare(options.pop("run"), **options, tell=lambda sentence: print(sentence, flush=True))
+    try:
+        found = comparing.compare(options.pop("run"), **options, tell=lambda sentence: print(sentence, flush=True))
+    except KeyboardInterrupt:
+        print("what was trained is kept; the same command goes on", flush=True)
+        raise
     for section in found.sections:
-        print(f"\n{heading(section, found)}\n", *table(section), sep="\n")
-        if verdict := judge(section):
-            print(f"\n{verdict.sentence}")
+        print(f"\n{heading(section, found)}\n", *table(section), f"\n{conclusion(section)}", sep="\n")
     print("", *(f"note: {note}" for note in found.notes), sep="\n")
     comparing.write(found)
     print(f"wrote {found.out / 'comparison.md'}, .json, .csv and .png")

@@ -10,8 +10,8 @@ classifier alone.
 import contextlib
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -24,7 +24,7 @@ from augnet.compare.processes import Processes
 from augnet.compare.results import Results
 from augnet.compare.retraining import key_of
 from augnet.compare.study import Study, Tell, usable
-from augnet.compare.summary import Section, ranked
+from augnet.compare.summary import Section
 from augnet.compare.verdict import Verdict, judge
 from augnet.data import DataSource
 from augnet.training import Run
@@ -66,7 +66,7 @@ class Comparison:
 
     Args:
         run: path of the run.
-        sections: one per budget and number of views; the first is the one that the verdict is on.
+        sections: one per budget and number of views, those asked for first.
         learning: what learning cost.
         steps: of the run.
         classes: name of each label.
@@ -88,8 +88,8 @@ class Comparison:
 
     @property
     def verdict(self) -> Verdict | None:
-        """The verdict at the first budget."""
-        return judge(self.sections[0])
+        """The verdict on the first section that has one."""
+        return next((verdict for section in self.sections if (verdict := judge(section))), None)
 
 
 def compare(
@@ -108,8 +108,8 @@ def compare(
 ) -> Comparison:
     """Retrain from scratch with what a run learned and with fixed augmentation, and judge.
 
-    What was trained before, for this folder or for the tables in `known`, is not trained again. Arms that were, with
-    all the seeds and steps asked for, are compared too, named or not.
+    What was trained before, for this folder or for the tables in `known`, is not trained again, and is compared too
+    if there are all the seeds asked for: arms that are not named, and budgets of which there is a verdict to give.
 
     Args:
         run: a run that has come to its end, or its folder.
@@ -150,10 +150,8 @@ def compare(
     with Processes(bench, jobs or _default_jobs(bench)) as processes:
         results = Results(out / "results.csv", [Path(path) for path in known])
         keys = {arm.name: key_of(bench, arm) for arm in working}
-        for arm, key in _others_known(results, bench, keys).items():
-            if all(results.get(key, n, seed, copies) for n in lengths.values() for seed in range(seeds)):
-                working.append(arm)
-                keys[arm.name] = key
+        others = _others_known(results, bench, keys)
+        keys |= {arm.name: key for arm, key in others.items()}
         study = Study(
             bench=bench, seeds=seeds, copies=copies, processes=processes, tell=tell, keys=keys, results=results
         )
@@ -161,9 +159,17 @@ def compare(
             [(arm, steps) for steps in lengths.values() for arm in working],
             ahead=sum(steps + extra for steps in lengths.values()) if extra else 0,
         )
-        sections = [study.section(working, b, steps, views) for views in study.views for b, steps in lengths.items()]
+        everyone = [*working, *others]
         if extra:
-            sections = _with_longer(study, sections, working, lengths, extra)
+            best = [(study.best_fixed(everyone, steps), steps + extra) for steps in lengths.values()]
+            study.train([(arm, steps) for arm, steps in best if arm is not None])
+        before = [steps for steps in study.lengths_to_judge(everyone) if steps not in lengths.values()]
+        lengths |= {steps / run.recipe.schedule.inner_steps: steps for steps in before}
+        sections = [
+            study.section(everyone, budget, steps, views, learning.steps or 0)
+            for views in study.views
+            for budget, steps in lengths.items()
+        ]
     per_class = torch.bincount(bench.test.labels, minlength=len(bench.classes))
     return Comparison(
         run=run.path,
@@ -187,22 +193,6 @@ def _others_known(results: Results, bench: Bench, named: Iterable[str]) -> dict[
             arm = arm_named(name)
             others[arm] = key_of(bench, arm)
     return others
-
-
-def _with_longer(
-    study: Study, sections: Sequence[Section], arms: Sequence[Arm], lengths: Mapping[float, int], extra: int
-) -> list[Section]:
-    """Train the best fixed arm of each budget for longer, and add it to the sections of that budget."""
-    named = {arm.name: arm for arm in arms}
-    # The best on images as they are, whatever the number of views.
-    best = {each.budget: named[each.best_fixed.name] for each in sections if each.copies == 1 and each.best_fixed}
-    study.train([(arm, lengths[budget] + extra) for budget, arm in best.items()])
-    return [
-        replace(each, arms=ranked([
-            *each.arms, study.summary(best[each.budget], lengths[each.budget] + extra, each.copies, "longer")
-        ]))
-        for each in sections
-    ]  # fmt: skip
 
 
 def _check(seeds: int, budgets: Sequence[float], copies: int, jobs: int | None) -> None:

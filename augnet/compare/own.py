@@ -63,9 +63,12 @@ class Own(Arm):
             try:
                 return take(image)
             except UNFIT as error:
+                advice = "it should take a uint8 tensor or a PIL image, and give one of them, or floats in [0, 1]"
+                if isinstance(transform, type):
+                    advice = "it is a class; name an instance of it"
                 raise ValueError(
                     f"{self.where} fails on an image of shape {tuple(image.shape)} ({type(error).__name__}: {error}); "
-                    "it should take a uint8 tensor or a PIL image, and give one of them, or floats in [0, 1]"
+                    f"{advice}"
                 ) from error
 
         return one_by_one(augment)
@@ -95,6 +98,9 @@ class Own(Arm):
         except (*UNFIT, ImportError, SyntaxError) as error:
             raise ValueError(f"{path} cannot be imported ({type(error).__name__}: {error}); mend it first") from error
         transform = getattr(loaded, attribute, None)
+        if hasattr(loaded, attribute) and not callable(transform):
+            kind = type(transform).__name__
+            raise ValueError(f"{attribute!r} of {module} cannot be called, it is of type {kind}; name a transform")
         if not callable(transform):
             named = [name for name, value in vars(loaded).items() if callable(value) and not name.startswith("_")]
             raise ValueError(

@@ -10,6 +10,8 @@ from augnet.compare.measures import Measures
 from augnet.compare.retraining import Result
 from augnet.training.checkpoint import room_for
 
+# Characters of a file that is no table which are shown.
+SHOWN = 40
 COLUMNS = ("arm", "steps", "seed", "copies", "accuracy", "loss", "calibration_error", "right", "seconds", "key")
 
 
@@ -70,14 +72,15 @@ def _row(result: Result) -> list[object]:
 
 
 def _read(path: Path) -> Iterator[Result]:
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = csv.reader(file)
-        header = next(rows, [])
-        if tuple(header) != COLUMNS:
+    # Of bytes that are no text, what stands for them is no header either.
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        header = file.readline().strip()
+        if tuple(header.split(",")) != COLUMNS:
             raise ValueError(
-                f"{path} should be a table of results, with the columns {', '.join(COLUMNS)}, found "
-                f"{', '.join(header) or 'none'}; name another file"
+                f"{path} should be a table of results, such as the results.csv of a comparison, but begins with "
+                f"{header[:SHOWN]!r}; name another file"
             )
+        rows = csv.reader(line.replace("\0", "") for line in file)
         for row in rows:
             if (result := _result(row)) is not None:
                 yield result

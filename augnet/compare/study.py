@@ -78,16 +78,43 @@ class Study:
         known = tuple(result for result in found if result is not None)
         return ArmSummary(name=arm.name, role=role, results=known, images=len(self.bench.test))
 
-    def section(self, arms: Sequence[Arm], budget: float, steps: int, views: int) -> Section:
-        """Gather the results of all arms at one budget."""
-        found = [self.summary(arm, steps, views, "learned" if arm.learned else "fixed") for arm in arms]
-        judged = judged_of([arm.name for arm in arms if arm.learned])
+    def section(self, arms: Sequence[Arm], budget: float, steps: int, views: int, extra: int = 0) -> Section:
+        """Gather the results at one budget of all arms that have every seed there.
+
+        Args:
+            arms: to look for.
+            budget: multiple of the run's steps.
+            steps: the same in steps.
+            views: of each test image.
+            extra: steps on top with which the best fixed arm counts as trained for longer; 0 leaves it out.
+        """
+        there = self._complete(arms, steps, views)
+        found = [self.summary(arm, steps, views, "learned" if arm.learned else "fixed") for arm in there]
+        best = self.best_fixed(arms, steps) if extra else None
+        if best is not None and self._complete([best], steps + extra, views):
+            found.append(self.summary(best, steps + extra, views, "longer"))
+        judged = judged_of([arm.name for arm in there if arm.learned])
         return Section(budget=budget, copies=views, arms=ranked(found), judged=judged)
+
+    def best_fixed(self, arms: Sequence[Arm], steps: int) -> Arm | None:
+        """Find the fixed arm that is best on images as they are, whatever the number of views."""
+        fixed = {arm.name: arm for arm in self._complete(arms, steps, 1) if not arm.learned}
+        best = ranked([self.summary(arm, steps, 1, "fixed") for arm in fixed.values()])
+        return fixed[best[0].name] if best else None
+
+    def lengths_to_judge(self, arms: Sequence[Arm]) -> list[int]:
+        """List the numbers of steps at which a learned and a fixed arm have every seed."""
+        lengths = sorted({result.steps for result in self.results.found.values()})
+        return [n for n in lengths if len({arm.learned for arm in self._complete(arms, n, 1)}) == 2]
 
     @property
     def views(self) -> list[int]:
         """Numbers of views that there are results for."""
         return sorted({1, self.copies})
+
+    def _complete(self, arms: Iterable[Arm], steps: int, views: int) -> list[Arm]:
+        """List the arms that have every seed."""
+        return [arm for arm in arms if all(self._known(arm, steps, seed, views) for seed in range(self.seeds))]
 
     def _known(self, arm: Arm, steps: int, seed: int, views: int) -> Result | None:
         return self.results.get(self.keys[arm.name], steps, seed, views)

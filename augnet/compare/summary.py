@@ -100,11 +100,6 @@ class Section:
         """What one could have without learning, the best first."""
         return tuple(arm for arm in self.arms if arm.role != "learned")
 
-    @property
-    def best_fixed(self) -> ArmSummary | None:
-        """The best of the fixed arms that were not trained for longer."""
-        return next((arm for arm in self.arms if arm.role == "fixed"), None)
-
 
 def judged_of(names: Sequence[str]) -> str | None:
     """Choose which of the learned arms is judged: `learned`, or else the first one named.

@@ -59,10 +59,11 @@ def judge(section: Section) -> Verdict | None:
         decision = "don't use it"
     action = f"{decision}, use {best.label}" if decision == "don't use it" else decision
     action = "too few seeds to judge" if difference.values < FEWEST else action
-    among = f", the best of {len(others)} others" if len(others) > 1 else ""
-    doubt = f" (95 % interval {in_points(difference)}, {difference.values} seeds)"
+    among = f", the best of {len(others)} that are not learned" if len(others) > 1 else ""
+    trained = f"{difference.values} seed{'s' * (difference.values > 1)} of {learned.steps:,} steps"
+    doubt = f" (95 % interval {in_points(difference)}, {trained})"
     if difference.values < FEWEST:
-        doubt = f" ({difference.values} seed{'s' * (difference.values > 1)}, which may be luck: take 5)"
+        doubt = f" ({trained}, which may be luck: take 5)"
     sentence = (
         f"{action}: {learned.name} has {percent(learned.accuracy.mean)} % test accuracy against "
         f"{percent(best.accuracy.mean)} % with {best.label}{among}, {signed(difference.mean)} points{doubt}"

@@ -4,7 +4,7 @@ Keys of comparison.json; shares are 0 to 1, intervals [low, high] of 95 %, and w
 
     run, steps, budgets, train_images, classes, test_images   (of each class)
     learning    seconds, share (of them beyond the classifier's training), steps (that fit into the same time)
-    verdict     decision, sentence, learned, against, difference, interval, seeds; of the first section
+    verdict     decision, sentence, learned, against, difference, interval, seeds; of the first section with one
     sections    budget, copies, verdict, arms: the best first, each with
                 name, label, role (learned, fixed, longer), steps, seeds, accuracies, accuracy, interval, loss,
                 calibration_error, class_accuracy, seconds, learned_above: difference, interval, seeds
@@ -60,7 +60,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
         "classes": list(comparison.classes),
         "test_images": list(comparison.test_images),
         "learning": {"seconds": learning.seconds, "share": learning.share, "steps": learning.steps},
-        "verdict": sections[0]["verdict"],
+        "verdict": _verdict(comparison.verdict),
         "sections": sections,
         "notes": list(comparison.notes),
     }
@@ -71,10 +71,16 @@ def as_markdown(comparison: Comparison) -> list[str]:
     lines = [f"# {comparison.run.resolve().name}: learned against fixed augmentation", ""]
     for section in comparison.sections:
         lines += [f"## {heading(section, comparison)}", "", *table(section), ""]
-        lines += [f"**{verdict.sentence}.**", ""] if (verdict := judge(section)) else []
+        lines += [f"**{conclusion(section)}.**", ""]
         lines += [f"{sentence}\n" for sentence in by_class(section, comparison)]
     lines += [f"- {sentence}" for sentence in [*_how(comparison), *comparison.notes]]
     return lines
+
+
+def conclusion(section: Section) -> str:
+    """Give the verdict in a sentence, or say why there is none."""
+    verdict = judge(section)
+    return verdict.sentence if verdict else "nothing is judged, which takes a learned arm and one that is not"
 
 
 def heading(section: Section, comparison: Comparison) -> str:
@@ -88,8 +94,8 @@ def heading(section: Section, comparison: Comparison) -> str:
 def table(section: Section) -> list[str]:
     """Lay the arms out as a table in Markdown, the best first."""
     learned = section.learned
-    above = f"{learned.name} is above by, points" if learned else ""
-    rows = [["arm", "seeds", "test accuracy, %", above, "loss, nats", "calibration error, points", "s per training"]]
+    above = [f"{learned.name} is above by, points"] if learned else []
+    rows = [["arm", "seeds", "test accuracy, %", *above, "loss, nats", "calibration error, points", "s per training"]]
     for arm in section.arms:
         difference = ""
         if learned is not None and arm is not learned:
@@ -98,7 +104,7 @@ def table(section: Section) -> list[str]:
         accuracy = arm.accuracy
         ends = f" ({percent(accuracy.low)} to {percent(accuracy.high)})" if accuracy.values > 1 else ""
         rows.append([
-            arm.label, str(accuracy.values), percent(accuracy.mean) + ends, difference,
+            arm.label, str(accuracy.values), percent(accuracy.mean) + ends, *[difference] * len(above),
             f"{arm.mean('loss'):.3f}", percent(arm.mean("calibration_error")), f"{arm.seconds:,.0f}",
         ])  # fmt: skip
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]

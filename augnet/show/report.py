@@ -90,6 +90,7 @@ def write(
     for part in _parts(subject, effects, unmeasured, found, unsafe):
         report(part.title)
         pictured.append(_draw(part, figures))
+    pictured.append(_compared(subject))
     (figures / "walk.webp").write_bytes(animation(augmenter, images[:WALKERS]))
     report("the page")
     varied = float(decide(augmenter, images, 1)[0].use.std(dim=0, correction=0).max()) if augmenter.transforms else 0.0
@@ -167,6 +168,28 @@ def _draw(part: Part, folder: Path) -> Pictured:
     figure.savefig(drawn, format="png", dpi=READABLE)
     dark = _compressed(Image.open(drawn).convert("RGB"))
     return Pictured(part.name, part.title, part.reading, light, dark, size)
+
+
+def _compared(subject: Subject) -> Pictured:
+    """Take the figure of `augnet compare`, if there is one, as it is."""
+    named = (
+        "comparison", "Whether it is any better",
+        "Classifiers were trained from scratch with what was learned and with fixed augmentation, and tested once. A "
+        "dot is a training, a mark the mean of an arm with its 95 % interval; right is better. All numbers are in "
+        "comparison.md beside the figure, in the folder of the run.",
+    )  # fmt: skip
+    if subject.run is None:
+        return Pictured(*named, missing="a file holds no comparison; show the run folder instead")
+    path = subject.run.path / "comparison" / "comparison.png"
+    if not path.is_file():
+        return Pictured(*named, missing=f"nothing was compared yet; do it with augnet compare {subject.run.path}")
+    try:
+        with Image.open(path) as drawn:
+            size = round(drawn.width * READABLE / SHARP), round(drawn.height * READABLE / SHARP)
+            picture = _compressed(drawn.convert("RGB").resize(size, Image.Resampling.LANCZOS))
+    except OSError as error:
+        return Pictured(*named, missing=f"{path} is damaged ({error}); compare again")
+    return Pictured(*named, picture, picture, size)
 
 
 def _compressed(image: Image.Image) -> str:

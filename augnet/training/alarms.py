@@ -9,7 +9,7 @@ from typing import Any
 from augnet.augmenter import Learned
 
 AGAIN = 1000
-# Augmenter updates before a policy, or a classifier, says anything; and before the noise can be told from the mean.
+# Augmenter updates before which a policy, or a classifier, says nothing; and before noise can be told from the mean.
 EARLY = 20
 SETTLED = 120
 # Share of augmenter updates that start the inverse product anew beyond which something is wrong with its settings.

@@ -18,7 +18,7 @@ from augnet.augmenter import Augmenter, Learned
 from augnet.classifier import Classifier, make_twice_differentiable
 from augnet.data import DataSource, batches
 from augnet.recipe import Recipe
-from augnet.training.alarms import Alarms
+from augnet.training.alarms import EARLY, Alarms
 from augnet.training.folder import RunFolder
 from augnet.training.inner import InnerLevel
 from augnet.training.outer import Batch, OuterLevel
@@ -111,6 +111,12 @@ class IFTTrainer:
         self.watch = Watch(splits, recipe.outer.watch, self._seed("watch"), self.device, recipe.workers)
         self.outer = OuterLevel(self.augmenter, recipe, self.inner, self.watch.sample)
         self.notes += self.outer.notes
+        updates = recipe.schedule.outer_steps_before(recipe.schedule.inner_steps)
+        if updates < EARLY:
+            self.notes.append(
+                f"the augmenter is updated {updates} times in all, so that little is learned; raise "
+                "schedule.inner_steps, or lower schedule.warmup or schedule.outer_every"
+            )
         self.alarms = Alarms()
         self.step = 0
         self.skipped = 0

@@ -179,7 +179,8 @@ def test_an_albumentations_pipeline_of_ones_own_follows_the_seed(make_bench, own
         ("smaller", r"made images of shape \(4, 1, 4, 4\) from \(4, 1, 8, 8\)"),
         ("normalised", r"float images must lie in \[0, 1\]"),
         ("broken", r"mine.py:broken fails on an image of shape \(1, 8, 8\) \(ZeroDivisionError"),
-        ("number", "has no transform 'number'"),
+        ("number", r"'number' of .*mine.py cannot be called, it is of type int; name a transform"),
+        ("Divide", r"mine.py:Divide fails on an image .* it is a class; name an instance of it"),
         ("halfs", "has no transform 'halfs'; did you mean halves"),
     ],
 )

@@ -15,7 +15,7 @@ from augnet.augmenter.file import to_bytes
 from augnet.compare import compare, write
 from augnet.compare.bench import _joined
 from augnet.compare.comparison import Learning
-from augnet.compare.writing import as_json
+from augnet.compare.writing import as_json, as_markdown
 from augnet.data import Digits
 from augnet.recipe import ScheduleConfig
 from augnet.training import IFTTrainer
@@ -58,9 +58,16 @@ def test_a_harmful_policy_is_advised_against_and_what_was_trained_is_not_trained
     added = table.read_text().removeprefix(before.decode()).splitlines()
     assert sorted(row.split(",")[:3] for row in added) == [["learned", "48", "3"], ["none", "48", "3"]]
 
-    # A narrower comparison in the same folder leaves nothing out that is known.
+    # A narrower comparison in the same folder leaves nothing out that is known, and one at another budget keeps this.
     assert compare(run, seeds=3, **(settings | {"arms": ["none"]}), tell=said.append) == replace(again, notes=())
-    assert list(accuracies(compare(run, seeds=3, **(settings | {"arms": ["none"], "budgets": [1]})))) == ["none"]
+    other = compare(run, seeds=3, **(settings | {"arms": ["none"], "budgets": [1]}))
+    assert list(accuracies(other)) == ["none"]
+    assert other.sections[1:] == again.sections
+    assert other.verdict == again.verdict
+    page = as_markdown(other)
+    assert page[2] == "## 12 steps"
+    assert "**nothing is judged, which takes a learned arm and one that is not.**" in page
+    assert f"**{again.verdict.sentence}.**" in page
 
     # Against a policy that destroys just as much, plain images win: the same rows, read from another folder.
     mine = tmp_path / "mine.py"
@@ -83,6 +90,8 @@ def test_the_best_fixed_arm_is_trained_for_as_long_as_learning_took_too(tiny_run
     for section in found.sections:
         longer = next(arm for arm in section.arms if arm.role == "longer")
         assert (longer.name, longer.steps) == ("none", 12 + learning.steps)
+    again = compare(tiny_run, arms=["learned"], seeds=1, jobs=1, copies=2, out=tmp_path)
+    assert again.sections == found.sections
     assert [section.copies for section in found.sections] == [1, 2]
     write(found)
     written = json.loads((tmp_path / "comparison.json").read_text())

@@ -153,8 +153,9 @@ def test_results_come_back_as_they_were_and_half_a_row_is_passed_over(tmp_path):
 
 def test_tables_of_something_else_are_refused(tmp_path):
     path = tmp_path / "results.csv"
-    path.write_text("a,b\n1,2\n")
-    with pytest.raises(ValueError, match=r"should be a table of results, with the columns arm, .* found a, b"):
-        Results(path)
+    for content in (b"a,b\n1,2\n", b"PK\x03\x04\x00\xe6\x9c", b""):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"results.csv should be a table of results, .* but begins with '"):
+            Results(path)
     with pytest.raises(FileNotFoundError, match="there is no table of results"):
         Results(tmp_path / "new.csv", [tmp_path / "none.csv"])

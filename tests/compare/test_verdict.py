@@ -14,8 +14,8 @@ def test_a_plain_gain_is_to_be_used(section_of):
     verdict = judge(section_of(learned=[0.93, 0.84, 0.95], none=[0.90, 0.80, 0.90], crop=[0.5, 0.5, 0.5]))
     assert verdict.decision == "use it"
     assert verdict.sentence == (
-        "use it: learned has 90.7 % test accuracy against 86.7 % with none, the best of 2 others, +4.0 points "
-        "(95 % interval +1.5 to +6.5, 3 seeds)"
+        "use it: learned has 90.7 % test accuracy against 86.7 % with none, the best of 2 that are not learned, +4.0 "
+        "points (95 % interval +1.5 to +6.5, 3 seeds of 10 steps)"
     )
     np.testing.assert_allclose(verdict.difference[:3], (0.04, 0.04 - 0.02484, 0.04 + 0.02484), atol=1e-5)
 
@@ -38,7 +38,7 @@ def test_a_difference_that_changes_its_sign_is_none(section_of):
     assert judge(section_of(learned=[0.9, 0.8, 0.9], none=[0.8, 0.9, 0.8])).decision == "no difference found"
 
 
-@pytest.mark.parametrize(("seeds", "words"), [(1, "(1 seed, which may be luck"), (2, "(2 seeds, which may be luck")])
+@pytest.mark.parametrize(("seeds", "words"), [(1, "(1 seed of 10 steps, which may"), (2, "(2 seeds of 10")])
 def test_fewer_than_three_seeds_find_nothing_even_if_they_agree(section_of, seeds, words):
     verdict = judge(section_of(learned=[0.9] * seeds, none=[0.5] * seeds))
     assert verdict.decision == "no difference found"

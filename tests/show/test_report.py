@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import shutil
 from html.parser import HTMLParser
 
 import pytest
@@ -38,7 +39,7 @@ class Page(HTMLParser):
         return [(a, text) for (tag, a), text in zip(self.tags, self.texts, strict=True) if tag == name]
 
 
-SECTIONS = ["gallery", "amounts", "history", "by_class", "strip", "walk", "residual", "gain", "safety"]
+SECTIONS = ["gallery", "amounts", "history", "by_class", "strip", "walk", "residual", "gain", "safety", "comparison"]
 
 
 @pytest.fixture(scope="module")
@@ -62,16 +63,17 @@ def test_everything_that_the_page_shows_is_inside_it(read):
 def test_every_figure_has_its_section_with_a_picture_in_light_and_dark_and_a_sentence_on_how_to_read_it(read):
     sections = [a["id"] for a, _ in read.of("section")]
     assert sections == ["try", *SECTIONS, "facts"]
-    # The ninth, on leaving transforms out, was not asked for, and says how to.
+    # What transforms help was not asked for, and nothing was compared; both say how to.
     assert len(read.of("img")) == len(read.of("source")) == len(read.of("figcaption")) == 8
     assert all(len(text) > 60 for _, text in read.of("figcaption"))
     assert all(a["alt"] for a, _ in read.of("img"))
-    assert any("--leave-one-out 3" in text for _, text in read.of("p"))
+    for words in ("--leave-one-out 3", "nothing was compared yet; do it with augnet compare"):
+        assert any(words in text for _, text in read.of("p"))
 
 
 def test_every_figure_is_a_file_too(page):
     files = {path.name for path in (page.parent / "figures").iterdir()}
-    assert files == {f"{name}.png" for name in SECTIONS if name != "gain"} | {"walk.webp"}
+    assert files == {f"{name}.png" for name in SECTIONS if name not in ("gain", "comparison")} | {"walk.webp"}
     # Frames that are equal are one.
     assert 10 < Image.open(page.parent / "figures" / "walk.webp").n_frames <= 60
 
@@ -139,6 +141,21 @@ def test_words_say_what_is_used_what_is_not_and_which_classes_a_mirror_costs(aug
         "Mirror left-right is done on 2% of images; it makes the classifier misread most images of 5 classes: "
         "a, b, c, e and 1 more."
     )
+
+
+def test_the_figure_of_a_comparison_is_on_the_page(run_folder, tmp_path):
+    run = shutil.copytree(run_folder, tmp_path / "run")
+    (run / "comparison").mkdir()
+    picture = run / "comparison" / "comparison.png"
+    Image.new("RGB", (300, 150), "white").save(picture)
+    (drawn,) = (a for a, _ in Page(_page_of(run)).of("img") if a["alt"] == "Whether it is any better")
+    assert (drawn["width"], drawn["height"]) == ("230", "115")
+    picture.write_bytes(picture.read_bytes()[:60])
+    assert "comparison.png is damaged" in _page_of(run)
+
+
+def _page_of(run):
+    return write(Subject.of_run(run), run).read_text(encoding="utf-8")
 
 
 def test_words_end_with_the_verdict_of_a_comparison(augmenter):

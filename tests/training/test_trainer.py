@@ -469,3 +469,9 @@ def test_gauss_newton_of_a_model_without_second_derivative_is_refused():
     recipe = Recipe(data=from_datasets(Halves(), Halves()), inverse_hessian=ConjugateGradient(curvature="gauss_newton"))
     with pytest.raises(ValueError, match="Gauss–Newton products need exact second derivatives, but the model has no"):
         IFTTrainer(recipe, classifier=OnlyOnce())
+
+
+def test_too_few_updates_of_the_augmenter_are_said_beforehand(quick):
+    few, enough = (IFTTrainer(quick(steps)).notes for steps in (80, 81))
+    assert any("the augmenter is updated 19 times in all" in note for note in few)
+    assert not any("times in all" in note for note in enough)
