@@ -99,7 +99,8 @@ def test_the_commands_after_training_run(signs, workplace, monkeypatch, capsys):
     """One after the other, as a person would type them, with two seeds in place of five."""
     monkeypatch.chdir(signs)
     (signs / "path").symlink_to(workplace / "path")
-    assert len(AFTERWARDS) == 9
+    (signs / "mine.py").write_text("def transform(image):\n    return image.flip(-1)\n")
+    assert len(AFTERWARDS) == 10
     for command in AFTERWARDS:
         arguments = shlex.split(command, comments=True)[1:]
         few = ["--seeds=2", "--jobs=1"] if arguments[0] == "compare" else []
