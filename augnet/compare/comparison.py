@@ -163,12 +163,14 @@ def compare(
         if extra:
             best = [(study.best_fixed(everyone, steps), steps + extra) for steps in lengths.values()]
             study.train([(arm, steps) for arm, steps in best if arm is not None])
-        before = [steps for steps in study.lengths_to_judge(everyone) if steps not in lengths.values()]
+        before = [n for n in results.lengths if n not in lengths.values() and study.to_judge(everyone, n, 1)]
         lengths |= {steps / run.recipe.schedule.inner_steps: steps for steps in before}
         sections = [
             study.section(everyone, budget, steps, views, learning.steps or 0)
             for views in study.views
             for budget, steps in lengths.items()
+            # Earlier comparisons may have had other views.
+            if steps not in before or study.to_judge(everyone, steps, views)
         ]
     per_class = torch.bincount(bench.test.labels, minlength=len(bench.classes))
     return Comparison(

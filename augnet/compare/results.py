@@ -39,6 +39,11 @@ class Results:
         if path.exists():
             self._take(_read(path))
 
+    @property
+    def lengths(self) -> list[int]:
+        """Numbers of steps that there are results of, ascending."""
+        return sorted({result.steps for result in self.found.values()})
+
     def get(self, key: str, steps: int, seed: int, copies: int) -> Result | None:
         """Look a result up."""
         return self.found.get((key, steps, seed, copies))

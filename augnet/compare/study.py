@@ -52,11 +52,12 @@ class Study:
             ChildProcessError: if a process dies.
         """
         lengths = list(lengths)
-        plan = [
+        # Budgets that are nearly the same come to the same steps.
+        plan = dict.fromkeys(
             Training(arm, steps, seed, self.copies, self.keys[arm.name])
             for seed in range(self.seeds)
             for arm, steps in lengths
-        ]
+        )
         left = [each for each in plan if any(self._known(*each[:3], views) is None for views in self.views)]
         if not left:
             return
@@ -102,10 +103,9 @@ class Study:
         best = ranked([self.summary(arm, steps, 1, "fixed") for arm in fixed.values()])
         return fixed[best[0].name] if best else None
 
-    def lengths_to_judge(self, arms: Sequence[Arm]) -> list[int]:
-        """List the numbers of steps at which a learned and a fixed arm have every seed."""
-        lengths = sorted({result.steps for result in self.results.found.values()})
-        return [n for n in lengths if len({arm.learned for arm in self._complete(arms, n, 1)}) == 2]
+    def to_judge(self, arms: Sequence[Arm], steps: int, views: int) -> bool:
+        """Whether a learned and a fixed arm have every seed."""
+        return len({arm.learned for arm in self._complete(arms, steps, views)}) == 2
 
     @property
     def views(self) -> list[int]:

@@ -92,6 +92,13 @@ def test_the_best_fixed_arm_is_trained_for_as_long_as_learning_took_too(tiny_run
         assert (longer.name, longer.steps) == ("none", 12 + learning.steps)
     again = compare(tiny_run, arms=["learned"], seeds=1, jobs=1, copies=2, out=tmp_path)
     assert again.sections == found.sections
+    # 24 steps twice over are trained once; of the 12 there are no three views.
+    said = []
+    other = compare(
+        tiny_run, arms=["none"], budgets=[2, 2.01], seeds=1, jobs=1, copies=3, out=tmp_path, tell=said.append
+    )
+    assert "1 training to make" in said[0]
+    assert [(each.budget, each.copies) for each in other.sections] == [(2, 1), (2.01, 1), (1, 1), (2, 3), (2.01, 3)]
     assert [section.copies for section in found.sections] == [1, 2]
     write(found)
     written = json.loads((tmp_path / "comparison.json").read_text())
