@@ -17,7 +17,8 @@ def compare(arguments: list[str]) -> int:
     took, too), and transforms of your own: file.py:NAME or module:NAME. learned@0.5 has half the strength.
 
     Writes comparison.md, .json, .csv, .png, and results.csv with every training. What was trained already is not
-    trained again and stays in the table: after Ctrl-C, or to add seeds, arms or budgets, run it again.
+    trained again, and stays in the table where it has all the seeds asked for: after Ctrl-C, or to add seeds, arms or
+    budgets, run it again.
     """
     # These take seconds to import, which other verbs need not pay.
     from augnet import compare as comparing
@@ -42,7 +43,7 @@ def compare(arguments: list[str]) -> int:
     try:
         found = comparing.compare(options.pop("run"), **options, tell=lambda sentence: print(sentence, flush=True))
     except KeyboardInterrupt:
-        print("what was trained is kept; the same command goes on", flush=True)
+        print("what was trained, if anything, is kept; the same command goes on", flush=True)
         raise
     for section in found.sections:
         print(f"\n{heading(section, found)}\n", *table(section), f"\n{conclusion(section)}", sep="\n")

@@ -140,8 +140,6 @@ def compare(
     if longer and learning.steps is None:
         notes.append("nothing is trained for longer: every step of the run updated the augmenter, and what it would "
                      "have taken without is not known")  # fmt: skip
-    elif longer and not any(not arm.learned for arm in working):
-        notes.append("nothing is trained for longer: there is no fixed arm")
     elif longer:
         extra = learning.steps or 0
     out = Path(out or run.path / "comparison")
@@ -163,15 +161,21 @@ def compare(
         if extra:
             best = [(study.best_fixed(everyone, steps), steps + extra) for steps in lengths.values()]
             study.train([(arm, steps) for arm, steps in best if arm is not None])
-        before = [n for n in results.lengths if n not in lengths.values() and study.to_judge(everyone, n, 1)]
-        lengths |= {steps / run.recipe.schedule.inner_steps: steps for steps in before}
+            if not any(arm for arm, _ in best):
+                notes.append("nothing is trained for longer: there is no fixed arm")
+        before = {n / run.recipe.schedule.inner_steps: n for n in results.lengths if n not in lengths.values()}
+        longest = learning.steps or 0
         sections = [
-            study.section(everyone, budget, steps, views, learning.steps or 0)
+            study.section(everyone, budget, steps, views, longest)
             for views in study.views
             for budget, steps in lengths.items()
-            # Earlier comparisons may have had other views.
-            if steps not in before or study.to_judge(everyone, steps, views)
+        ] + [
+            study.section(everyone, budget, steps, views, longest)
+            for views in study.views
+            for budget, steps in before.items()
+            if study.to_judge(everyone, steps, views)
         ]
+        notes += study.left_out(others, set(lengths.values()))
     per_class = torch.bincount(bench.test.labels, minlength=len(bench.classes))
     return Comparison(
         run=run.path,

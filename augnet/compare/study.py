@@ -87,13 +87,15 @@ class Study:
             budget: multiple of the run's steps.
             steps: the same in steps.
             views: of each test image.
-            extra: steps on top with which the best fixed arm counts as trained for longer; 0 leaves it out.
+            extra: steps on top with which a fixed arm counts as trained for longer; 0 leaves them out.
         """
         there = self._complete(arms, steps, views)
         found = [self.summary(arm, steps, views, "learned" if arm.learned else "fixed") for arm in there]
-        best = self.best_fixed(arms, steps) if extra else None
-        if best is not None and self._complete([best], steps + extra, views):
-            found.append(self.summary(best, steps + extra, views, "longer"))
+        # Which one was the best, and was trained for longer, may have changed since.
+        fixed = [arm for arm in there if extra and not arm.learned]
+        found += [
+            self.summary(arm, steps + extra, views, "longer") for arm in self._complete(fixed, steps + extra, views)
+        ]
         judged = judged_of([arm.name for arm in there if arm.learned])
         return Section(budget=budget, copies=views, arms=ranked(found), judged=judged)
 
@@ -106,6 +108,19 @@ class Study:
     def to_judge(self, arms: Sequence[Arm], steps: int, views: int) -> bool:
         """Whether a learned and a fixed arm have every seed."""
         return len({arm.learned for arm in self._complete(arms, steps, views)}) == 2
+
+    def left_out(self, arms: Iterable[Arm], lengths: Iterable[int]) -> list[str]:
+        """Say which arms have some seeds at these steps, but not all."""
+        found = []
+        for steps in sorted(lengths):
+            for arm in arms:
+                have = sum(self._known(arm, steps, seed, 1) is not None for seed in range(self.seeds))
+                if 0 < have < self.seeds:
+                    found.append(
+                        f"{arm.name} is left out at {steps:,} steps, where it has {have} of {self.seeds} seeds; name "
+                        "it to train it"
+                    )
+        return found
 
     @property
     def views(self) -> list[int]:

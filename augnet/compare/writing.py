@@ -129,11 +129,11 @@ def by_class(section: Section, comparison: Comparison) -> list[str]:
 
 
 def _how(comparison: Comparison) -> list[str]:
-    learning, section = comparison.learning, comparison.sections[0]
+    learning, everywhere = comparison.learning, [arm for section in comparison.sections for arm in section.arms]
     cost = f"Learning took {learning.seconds:,.0f} s, the joint training of the classifier included"
     if learning.steps is not None:
         cost += f", as long as {learning.steps:,} steps with the augmentation and without learning it"
-    if longer := next((arm for arm in section.arms if arm.role == "longer"), None):
+    if longer := next((arm for arm in everywhere if arm.role == "longer"), None):
         cost += f"; {longer.label} has them on top, {longer.steps:,} in all"
     return [
         f"Each training is from scratch, on {comparison.train_images:,} images (the run's training and validation "

@@ -171,7 +171,7 @@ def _draw(part: Part, folder: Path) -> Pictured:
 
 
 def _compared(subject: Subject) -> Pictured:
-    """Take the figure of `augnet compare`, if there is one, as it is."""
+    """Take the figure of `augnet compare`, if there is one."""
     named = (
         "comparison", "Whether it is any better",
         "Classifiers were trained from scratch with what was learned and with fixed augmentation, and tested once. A "
@@ -182,7 +182,9 @@ def _compared(subject: Subject) -> Pictured:
         return Pictured(*named, missing="a file holds no comparison; show the run folder instead")
     path = subject.run.path / "comparison" / "comparison.png"
     if not path.is_file():
-        return Pictured(*named, missing=f"nothing was compared yet; do it with augnet compare {subject.run.path}")
+        return Pictured(
+            *named, missing=f"no comparison is in the run folder; make one with augnet compare {subject.run.path}"
+        )
     try:
         with Image.open(path) as drawn:
             size = round(drawn.width * READABLE / SHARP), round(drawn.height * READABLE / SHARP)

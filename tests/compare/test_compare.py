@@ -90,15 +90,27 @@ def test_the_best_fixed_arm_is_trained_for_as_long_as_learning_took_too(tiny_run
     for section in found.sections:
         longer = next(arm for arm in section.arms if arm.role == "longer")
         assert (longer.name, longer.steps) == ("none", 12 + learning.steps)
+    table = tmp_path / "results.csv"
     again = compare(tiny_run, arms=["learned"], seeds=1, jobs=1, copies=2, out=tmp_path)
     assert again.sections == found.sections
+    # Another arm that is as good or better takes nothing from the one that was trained for longer.
+    mine = tmp_path / "mine.py"
+    mine.write_text("same = lambda image: image\n")
+    more = compare(tiny_run, arms=[f"{mine}:same"], seeds=1, jobs=1, copies=2, out=tmp_path)
+    assert [arm.label for arm in more.sections[0].arms].count("none for longer") == 1
+    mine.unlink()
+    few = compare(tiny_run, arms=["learned", "longer"], seeds=2, jobs=1, out=tmp_path.with_name("few"), known=[table])
+    assert few.notes == (
+        "nothing is trained for longer: there is no fixed arm",
+        "none is left out at 12 steps, where it has 1 of 2 seeds; name it to train it",
+    )
     # 24 steps twice over are trained once; of the 12 there are no three views.
     said = []
     other = compare(
         tiny_run, arms=["none"], budgets=[2, 2.01], seeds=1, jobs=1, copies=3, out=tmp_path, tell=said.append
     )
     assert "1 training to make" in said[0]
-    assert [(each.budget, each.copies) for each in other.sections] == [(2, 1), (2.01, 1), (1, 1), (2, 3), (2.01, 3)]
+    assert [(each.budget, each.copies) for each in other.sections] == [(2, 1), (2.01, 1), (2, 3), (2.01, 3), (1, 1)]
     assert [section.copies for section in found.sections] == [1, 2]
     write(found)
     written = json.loads((tmp_path / "comparison.json").read_text())

@@ -67,7 +67,7 @@ def test_every_figure_has_its_section_with_a_picture_in_light_and_dark_and_a_sen
     assert len(read.of("img")) == len(read.of("source")) == len(read.of("figcaption")) == 8
     assert all(len(text) > 60 for _, text in read.of("figcaption"))
     assert all(a["alt"] for a, _ in read.of("img"))
-    for words in ("--leave-one-out 3", "nothing was compared yet; do it with augnet compare"):
+    for words in ("--leave-one-out 3", "no comparison is in the run folder; make one with augnet compare"):
         assert any(words in text for _, text in read.of("p"))
 
 
