@@ -46,7 +46,7 @@ def compare(arguments: list[str]) -> int:
         print("what was trained, if anything, is kept; the same command goes on", flush=True)
         raise
     for section in found.sections:
-        print(f"\n{heading(section, found)}\n", *table(section), f"\n{conclusion(section)}", sep="\n")
+        print(f"\n{heading(section)}\n", *table(section), f"\n{conclusion(section)}", sep="\n")
     print("", *(f"note: {note}" for note in found.notes), sep="\n")
     comparing.write(found)
     print(f"wrote {found.out / 'comparison.md'}, .json, .csv and .png")

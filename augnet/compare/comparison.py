@@ -161,7 +161,7 @@ def compare(
         if extra:
             best = [(study.best_fixed(everyone, steps), steps + extra) for steps in lengths.values()]
             study.train([(arm, steps) for arm, steps in best if arm is not None])
-            if not any(arm for arm, _ in best):
+            if all(arm is None for arm, _ in best):
                 notes.append("nothing is trained for longer: there is no fixed arm")
         before = {n / run.recipe.schedule.inner_steps: n for n in results.lengths if n not in lengths.values()}
         longest = learning.steps or 0

@@ -26,7 +26,7 @@ def draw(comparison: Comparison) -> Figure:
     for axes, section in zip(panels, sections, strict=True):
         _panel(axes, section, order)
         views = f", mean of {section.copies} views" if section.copies > 1 else ""
-        axes.set_title(f"{round(section.budget * comparison.steps):,} steps{views}", fontsize=9, color=INK)
+        axes.set_title(f"{section.steps:,} steps{views}", fontsize=9, color=INK)
     panels[0].set_yticks(range(len(order)), order, fontsize=8)
     for label in panels[0].get_yticklabels():
         # Names are not formulas, whatever dollars are in them.

@@ -36,7 +36,7 @@ class Results:
             if not table.is_file():
                 raise FileNotFoundError(f"there is no table of results {str(table)!r}")
             self._take(_read(table))
-        if path.exists():
+        if path.exists() and path.stat().st_size:
             self._take(_read(path))
 
     @property
@@ -85,6 +85,7 @@ def _read(path: Path) -> Iterator[Result]:
                 f"{path} should be a table of results, such as the results.csv of a comparison, but begins with "
                 f"{header[:SHOWN]!r}; name another file"
             )
+        # A power cut may leave zeros, which Python 3.10 takes for an error.
         rows = csv.reader(line.replace("\0", "") for line in file)
         for row in rows:
             if (result := _result(row)) is not None:

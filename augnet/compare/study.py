@@ -75,9 +75,8 @@ class Study:
 
     def summary(self, arm: Arm, steps: int, views: int, role: Role) -> ArmSummary:
         """Gather an arm's results."""
-        found = [self._known(arm, steps, seed, views) for seed in range(self.seeds)]
-        known = tuple(result for result in found if result is not None)
-        return ArmSummary(name=arm.name, role=role, results=known, images=len(self.bench.test))
+        results = self._results(arm, steps, views)
+        return ArmSummary(name=arm.name, role=role, results=results, images=len(self.bench.test))
 
     def section(self, arms: Sequence[Arm], budget: float, steps: int, views: int, extra: int = 0) -> Section:
         """Gather the results at one budget of all arms that have every seed there.
@@ -114,7 +113,7 @@ class Study:
         found = []
         for steps in sorted(lengths):
             for arm in arms:
-                have = sum(self._known(arm, steps, seed, 1) is not None for seed in range(self.seeds))
+                have = len(self._results(arm, steps, 1))
                 if 0 < have < self.seeds:
                     found.append(
                         f"{arm.name} is left out at {steps:,} steps, where it has {have} of {self.seeds} seeds; name "
@@ -129,7 +128,12 @@ class Study:
 
     def _complete(self, arms: Iterable[Arm], steps: int, views: int) -> list[Arm]:
         """List the arms that have every seed."""
-        return [arm for arm in arms if all(self._known(arm, steps, seed, views) for seed in range(self.seeds))]
+        return [arm for arm in arms if len(self._results(arm, steps, views)) == self.seeds]
+
+    def _results(self, arm: Arm, steps: int, views: int) -> tuple[Result, ...]:
+        """Look up what is known of an arm, in the order of seeds."""
+        found = (self._known(arm, steps, seed, views) for seed in range(self.seeds))
+        return tuple(result for result in found if result is not None)
 
     def _known(self, arm: Arm, steps: int, seed: int, views: int) -> Result | None:
         return self.results.get(self.keys[arm.name], steps, seed, views)

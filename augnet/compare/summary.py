@@ -91,6 +91,11 @@ class Section:
     judged: str | None
 
     @property
+    def steps(self) -> int:
+        """Classifier updates of each training, but for arms that were trained for longer."""
+        return next(arm.steps for arm in self.arms if arm.role != "longer")
+
+    @property
     def learned(self) -> ArmSummary | None:
         """The learned arm that is judged."""
         return next((arm for arm in self.arms if arm.name == self.judged), None)

@@ -70,7 +70,7 @@ def as_markdown(comparison: Comparison) -> list[str]:
     """Say all in lines of Markdown."""
     lines = [f"# {comparison.run.resolve().name}: learned against fixed augmentation", ""]
     for section in comparison.sections:
-        lines += [f"## {heading(section, comparison)}", "", *table(section), ""]
+        lines += [f"## {heading(section)}", "", *table(section), ""]
         lines += [f"**{conclusion(section)}.**", ""]
         lines += [f"{sentence}\n" for sentence in by_class(section, comparison)]
     lines += [f"- {sentence}" for sentence in [*_how(comparison), *comparison.notes]]
@@ -83,12 +83,11 @@ def conclusion(section: Section) -> str:
     return verdict.sentence if verdict else "nothing is judged, which takes a learned arm and one that is not"
 
 
-def heading(section: Section, comparison: Comparison) -> str:
+def heading(section: Section) -> str:
     """Say what a section is of."""
-    steps = round(section.budget * comparison.steps)
     views = f", predictions averaged over {section.copies} views" if section.copies > 1 else ""
     times = "" if section.budget == 1 else f" ({section.budget:g} times the run's)"
-    return f"{steps:,} steps{times}{views}"
+    return f"{section.steps:,} steps{times}{views}"
 
 
 def table(section: Section) -> list[str]:

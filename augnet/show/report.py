@@ -50,7 +50,10 @@ class Part(NamedTuple):
 
 
 class Pictured(NamedTuple):
-    """A figure on the page: addresses of its pictures on light and on dark paper, or why there is none."""
+    """A figure on the page: addresses of its pictures on light and on dark paper, or why there is none.
+
+    Without a picture on dark paper the other one is for both.
+    """
 
     name: str
     title: str
@@ -191,7 +194,7 @@ def _compared(subject: Subject) -> Pictured:
             picture = _compressed(drawn.convert("RGB").resize(size, Image.Resampling.LANCZOS))
     except OSError as error:
         return Pictured(*named, missing=f"{path} is damaged ({error}); compare again")
-    return Pictured(*named, picture, picture, size)
+    return Pictured(*named, light=picture, size=size)
 
 
 def _compressed(image: Image.Image) -> str:

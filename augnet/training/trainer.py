@@ -114,8 +114,8 @@ class IFTTrainer:
         updates = recipe.schedule.outer_steps_before(recipe.schedule.inner_steps)
         if updates < EARLY:
             self.notes.append(
-                f"the augmenter is updated {updates} times in all, so that little is learned; raise "
-                "schedule.inner_steps, or lower schedule.warmup or schedule.outer_every"
+                f"the augmenter is updated {updates} time{'s' * (updates != 1)} in all, so that little is learned; "
+                "raise schedule.inner_steps, or lower schedule.warmup or schedule.outer_every"
             )
         self.alarms = Alarms()
         self.step = 0

@@ -142,7 +142,7 @@ def test_results_come_back_as_they_were_and_half_a_row_is_passed_over(tmp_path):
     path = tmp_path / "results.csv"
     Results(path).add([RESULT, RESULT._replace(seed=1)])
     whole = path.read_bytes()
-    path.write_bytes(whole + b"none,4,2,1,0.5,0.1")
+    path.write_bytes(whole + b"none,4,2,1,0.5,0.1\0\0\0")
     after = Results(path)
     assert after.get(RESULT.key, 4, 0, 1) == RESULT
     assert after.get(RESULT.key, 4, 2, 1) is None
@@ -151,11 +151,18 @@ def test_results_come_back_as_they_were_and_half_a_row_is_passed_over(tmp_path):
     assert [seed for seed in range(5) if found.get(RESULT.key, 4, seed, 1)] == [0, 1, 3]
 
 
-def test_tables_of_something_else_are_refused(tmp_path):
+def test_an_empty_table_is_begun_anew(tmp_path):
     path = tmp_path / "results.csv"
+    path.touch()
+    Results(path).add([RESULT])
+    assert Results(path).get(RESULT.key, 4, 0, 1) == RESULT
+
+
+def test_tables_of_something_else_are_refused(tmp_path):
+    path = tmp_path / "mine.csv"
     for content in (b"a,b\n1,2\n", b"PK\x03\x04\x00\xe6\x9c", b""):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"results.csv should be a table of results, .* but begins with '"):
-            Results(path)
+        with pytest.raises(ValueError, match=r"mine.csv should be a table of results, .* but begins with '"):
+            Results(tmp_path / "results.csv", [path])
     with pytest.raises(FileNotFoundError, match="there is no table of results"):
         Results(tmp_path / "new.csv", [tmp_path / "none.csv"])
