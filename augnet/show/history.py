@@ -1,6 +1,7 @@
 """How it was learned: amounts, losses and the quality of the hypergradient over training, and alarms."""
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ NAMED = 6
 FEW = 8
 STYLES = ("-", "--")
 COLUMNS = 4
+# Characters of an alarm that fit beside each other.
+BESIDE = 150
 Rows = Sequence[Mapping[str, float]]
 
 
@@ -56,8 +59,9 @@ def history(run: Run, *, on: Place | None = None) -> Figure:
     augmenter = run.augmenter()
     lines = math.ceil(len(augmenter.transforms) / COLUMNS)
     alarms = run.record.get("alarms", [])
-    sheet = place(on, 11, 6.2 + 1.45 * lines + 0.2 * len(alarms))
-    upper, lower = halves(sheet, [6.2 + 0.2 * len(alarms), max(0.01, 1.45 * lines)])
+    said = [line for n, alarm in enumerate(alarms, 1) for line in _said(n, alarm)]
+    sheet = place(on, 11, 6.2 + 1.45 * lines + 0.2 * len(said))
+    upper, lower = halves(sheet, [6.2 + 0.2 * len(said), max(0.01, 1.45 * lines)])
     cells = upper.add_gridspec(2, 3)
     panels = [upper.add_subplot(cell) for cell in (cells[0, :2], cells[0, 2], cells[1, 0], cells[1, 1], cells[1, 2])]
     use, losses, norm, noise, residual = panels
@@ -86,13 +90,13 @@ def history(run: Run, *, on: Place | None = None) -> Figure:
                 alarm["step"], 0.98, f"{number}", color=RED, fontsize=8, ha="right", va="top",
                 transform=axes.get_xaxis_transform(),
             )  # fmt: skip
-    if alarms:
-        upper.supxlabel(_listed(alarms), fontsize=8, color=RED, x=0.01, ha="left", parse_math=False)
+    if said:
+        upper.supxlabel("\n".join(said), fontsize=8, color=RED, x=0.01, ha="left", parse_math=False)
     return sheet.figure
 
 
-def _listed(alarms: Sequence[Mapping[str, Any]]) -> str:
-    return "\n".join(f"{n}: step {alarm['step']:,}: {alarm['sentence']}" for n, alarm in enumerate(alarms, 1))
+def _said(number: int, alarm: Mapping[str, Any]) -> list[str]:
+    return textwrap.wrap(f"{number}: step {alarm['step']:,}: {alarm['sentence']}", BESIDE, subsequent_indent="    ")
 
 
 def _use(axes: Axes, augmenter: Augmenter, rows: Rows) -> None:

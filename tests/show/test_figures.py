@@ -201,6 +201,16 @@ def test_history_marks_alarms_where_they_fell_and_says_what_they_said(run_folder
     assert {tuple(line.get_xdata()) for line in marks} == {(7, 7)}
 
 
+def test_a_long_alarm_stays_within_the_figure(run_folder, monkeypatch):
+    run, sentence = Run(run_folder), "it has more words than fit beside each other " * 5
+    monkeypatch.setattr(Run, "record", {**run.record, "alarms": [{"step": 7, "sentence": sentence}]})
+    figure = show.history(run)
+    drawn(figure)
+    (said,) = (text for text in figure.findobj(matplotlib.text.Text) if text.get_text().startswith("1: step 7"))
+    assert " ".join(said.get_text().split()) == f"1: step 7: {sentence.strip()}"
+    assert said.get_window_extent().x1 <= figure.bbox.x1
+
+
 def test_a_run_that_has_reported_nothing_has_no_history(run_folder, tmp_path):
     for name in ("recipe.yaml", "record.json", "augmenter.safetensors"):
         (tmp_path / name).write_bytes((run_folder / name).read_bytes())
