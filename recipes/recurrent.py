@@ -13,8 +13,8 @@ three minutes of one core. Nats per character; 21,845 hyperparameters, and 20 in
     Optuna           | 2.686    | 3.088      | 3.171 | 6         | 51
 
 Validation is overfitted, as it should be: a nat below the test loss, where the searches stay together with it. For the
-test loss, ten validation sequences are too few for as many hyperparameters, and the searches do better. (On another
-processor, which rounds otherwise, the tuned run came to 0.898, 2.367 and 3.515.)
+test loss, ten validation sequences are too few for as many hyperparameters, and the searches do better. (Elsewhere the
+tuned run came to 0.898, 2.367 and 3.515: the manual is another in every Python, and processors round differently.)
 """
 
 import argparse
