@@ -116,6 +116,9 @@ class OuterConfig:
             and not what helps in the end (`recipes/benchmarks/tried.md`).
         betas: of Adam's averages; the first one averages out the noise of the hypergradient, and the second has a long
             memory, so that little is changed where the validation loss has little left to say.
+        significance: standard errors by which the mean of all gradients so far must stand out of their noise before a
+            weight of the augmenter moves; farther out, steps are shortened less (`ShrinkingAdam`). Probabilities of
+            choices, whose gradients are the clearest, always move. 0 moves everything, as Adam does.
         second_derivative: `differences` of gradients, at half the time and a third of the memory of `exact` double
             backward passes; within batch norm they can miss it widely (see `DifferenceProducts`).
         difference_step: length of a difference, relative to the norm of the weights.
@@ -136,6 +139,7 @@ class OuterConfig:
     learning_rate: float = 2.5e-3
     rise: float = 0.5
     betas: tuple[float, float] = (0.9, 0.999)
+    significance: float = 2.0
     second_derivative: Literal["differences", "exact"] = "differences"
     difference_step: float = 0.01
     precondition: Literal["none", "optimiser"] = "none"
@@ -156,7 +160,7 @@ class OuterConfig:
         for name in ("watch", "rise"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must lie in [0, 1), found {getattr(self, name)}")
-        for name in ("use_price", "spread_reward", "label_safety"):
+        for name in ("significance", "use_price", "spread_reward", "label_safety"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, found {getattr(self, name)}")
 

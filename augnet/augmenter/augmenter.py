@@ -25,9 +25,9 @@ BOUNDS = {"depth": (1, 13), "width": (1, WIDEST), "working_size": (1, 4096), "no
 def default_transforms() -> list[DifferentiableTransform]:
     """Return the members that an augmenter has unless told otherwise: all that cost little."""
     return [
-        tf.MirrorLeftRight(), tf.Rotate(), tf.TranslateX(), tf.TranslateY(), tf.ShearX(), tf.ShearY(), tf.Scale(),
-        tf.Aspect(), tf.Brightness(), tf.Contrast(), tf.Saturation(), tf.Hue(), tf.Gamma(), tf.Sharpness(),
-        tf.GaussianBlur(), tf.GaussianNoise(), tf.Erase(),
+        tf.MirrorLeftRight(), tf.MirrorUpDown(), tf.QuarterTurn(), tf.Rotate(), tf.TranslateX(), tf.TranslateY(),
+        tf.ShearX(), tf.ShearY(), tf.Scale(), tf.Aspect(), tf.Brightness(), tf.Contrast(), tf.Saturation(), tf.Hue(),
+        tf.Gamma(), tf.Sharpness(), tf.GaussianBlur(), tf.GaussianNoise(), tf.Erase(),
     ]  # fmt: skip
 
 
@@ -44,7 +44,7 @@ class AugmenterConfig:
         working_size: the U-Net looks at a copy of at most this many pixels a side; transforms see the full image.
         start_spread: spread of every transform at the start, share of its limit.
         start_probability: probability of every transform that has one at the start, in (0, 1); None takes what is
-            customary: shifts often, a mirror and changes of light and colour sometimes, all else seldom.
+            customary: shifts, a mirror and changes of light and colour sometimes, all else seldom.
         gates: `all` gives every transform a probability of being applied, `choices` only those that are choices.
     """
 
@@ -211,8 +211,8 @@ class Augmenter(nn.Module):
         Returns:
             What `augment` returns. The turned images, through which no gradient passes. And how a difference between
             before and now tells of the probabilities: of a function of the image, (before − now) times this is an
-            unbiased estimate of its slope by the probability of each choice. It is the number of choices, negative
-            where the choice was not done before, and 0 for what was not turned.
+            unbiased estimate of its slope by the probability of each choice. It is one over the chance that this
+            choice is the one turned, negative where the choice was not done before, and 0 for what was not turned.
 
         Raises:
             ValueError: if no transform is a choice.
@@ -248,19 +248,23 @@ class Augmenter(nn.Module):
     @torch.no_grad()
     def _turn(self, images: Tensor, noise: Tensor, policy: Policy, residual: Tensor | None) -> tuple[Tensor, Tensor]:
         choice = torch.tensor([transform.choice for transform in self.transforms], device=noise.device)
-        count = sum(transform.choice for transform in self.transforms)
-        if not count:
+        if not any(transform.choice for transform in self.transforms):
             raise ValueError("none of this augmenter's transforms is a choice, so there is nothing to turn")
-        # A choice has no magnitude, so its noise is still free to say which one is turned.
+        # What is hardly ever done, or hardly ever not, has little left to learn, and its turn comes more seldom.
+        rate = (policy.probability * (1 - policy.probability)).sqrt()
+        # A choice has no magnitude, so its noise is still free to say which one is turned: of clocks that ring at these
+        # rates, the first.
         free = noise[:, self.config.noise_channels :][:, : len(self.transforms)]
-        which = free.masked_fill(~choice, -torch.inf).argmax(dim=-1, keepdim=True)
+        rings = ((1 + free) / 2).log() / rate
+        which = rings.masked_fill(~choice, -torch.inf).argmax(dim=-1, keepdim=True)
         is_turned = torch.zeros_like(policy.amounts).scatter(1, which, 1.0)
         done = (policy.amounts != 0).to(policy.amounts)
         amounts = torch.where(is_turned > 0, 1 - done, policy.amounts)
         augmented = fuse.apply(self.transforms, images, amounts, self.draws(noise))
         if residual is not None:
             augmented = (augmented + residual).clamp(0, 1)
-        return augmented, count * is_turned * (2 * done - 1)
+        rarity = (rate * choice).sum(-1, keepdim=True) / rate
+        return augmented, is_turned * (2 * done - 1) * rarity
 
     def summary(self, images: Float[Tensor, "b c h w"]) -> list[Learned]:
         """Average the policy over images, with noise of a fixed seed."""

@@ -144,6 +144,7 @@ def _mean(step: "Step") -> float:
 COUNTERPARTS: "dict[type, Callable[[Step, PlainPolicy], A.BasicTransform | A.BaseCompose | None]]" = {
     tf.MirrorLeftRight: lambda step, _: A.HorizontalFlip(p=step.probability),
     tf.MirrorUpDown: lambda step, _: A.VerticalFlip(p=step.probability),
+    tf.QuarterTurn: lambda step, _: A.Rotate(limit=(90, 90), border_mode=REFLECT, p=step.probability),
     tf.Rotate: lambda step, _: A.Rotate(limit=(step.low, step.high), border_mode=REFLECT, p=step.probability),
     tf.TranslateX: lambda step, _: _affine(step, translate_percent={"x": (step.low, step.high), "y": (0, 0)}),
     tf.TranslateY: lambda step, _: _affine(step, translate_percent={"x": (0, 0), "y": (step.low, step.high)}),

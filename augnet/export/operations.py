@@ -76,6 +76,10 @@ def rotate(image: Tensor, degrees: float) -> Tensor:
     return affine(image, turn=degrees)
 
 
+def turn_a_quarter(image: Tensor, quarters: float) -> Tensor:
+    return rotate(image, 90 * quarters)
+
+
 def shift_right(image: Tensor, share: float) -> Tensor:
     return affine(image, right=share)
 

@@ -26,6 +26,7 @@ CHOICES: dict[type, type[v2.Transform]] = {
 }
 
 AMOUNTS: dict[type, Callable[..., torch.Tensor]] = {
+    tf.QuarterTurn: operations.turn_a_quarter,
     tf.Rotate: operations.rotate,
     tf.TranslateX: operations.shift_right,
     tf.TranslateY: operations.shift_down,

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from augnet.augmenter import Augmenter
@@ -18,6 +18,8 @@ WEIGHT_DECAY = {"sgd": 5e-4, "adamw": 0.05}
 # A choice moves so much further than other entries, beside its own step. With kinds leading by 3 as well, shifts on
 # CIFAR-10 sank from 0.5 to 0.16, and with them the accuracy (recipes/benchmarks/tried.md).
 LEAD = 3.0
+# Gradients from which on their spread is believed.
+LEAST = 10
 
 
 def inner_optimiser(model: nn.Module, config: InnerConfig, pretrained: bool) -> torch.optim.Optimizer:
@@ -37,10 +39,10 @@ def inner_optimiser(model: nn.Module, config: InnerConfig, pretrained: bool) -> 
 
 
 def outer_optimiser(augmenter: Augmenter, config: OuterConfig) -> torch.optim.Optimizer:
-    """Make the augmenter's optimiser, which moves faster what shows more clearly.
+    """Make the augmenter's optimiser, which moves what shows above the noise, and faster what shows more clearly.
 
     That is what transforms of one kind have in common in their spreads, and in their probabilities; and the probability
-    of a choice, which learns from an image with the choice and without.
+    of a choice, which learns from an image with the choice and without, and moves whatever has been shown so far.
     """
     settings: dict[str, Any] = {"lr": config.learning_rate, "betas": config.betas}
     transforms = augmenter.transforms
@@ -50,12 +52,62 @@ def outer_optimiser(augmenter: Augmenter, config: OuterConfig) -> torch.optim.Op
     none = [0.0] * len(transforms)
     groups = [[*none, *row, *none] for row in alike] + [[*none, *none, *row] for row in alike + choices]
     if augmenter.head is None or not groups:
-        return torch.optim.Adam(augmenter.parameters(), **settings)
-    return SharingAdam(augmenter.parameters(), augmenter.head.linear.bias, torch.tensor(groups), **settings)
+        return ShrinkingAdam(augmenter.parameters(), config.significance, **settings)
+    trusted = torch.tensor([False] * 2 * len(transforms) + [t.choice for t in transforms])
+    settings.update(shared=augmenter.head.linear.bias, groups=torch.tensor(groups), trusted=trusted)
+    return SharingAdam(augmenter.parameters(), config.significance, **settings)
 
 
-class SharingAdam(torch.optim.Adam):
-    """Adam that also moves some entries of one parameter together.
+class ShrinkingAdam(torch.optim.Adam):
+    """Adam that moves an entry no further than its gradients have shown that it should.
+
+    Steps of Adam are as long where gradients are noise as where they agree, so noise carries an entry about. Here each
+    step is multiplied by (1 − z² / t²)₊, the positive-part factor of James and Stein (1961), where t is the mean of all
+    gradients of the entry so far, in its standard errors. Of the first gradients no spread is known, and nothing moves.
+
+    Args:
+        weights: all parameters.
+        significance: z; at 0 it is Adam.
+        settings: those of Adam.
+    """
+
+    def __init__(self, weights: Iterable[nn.Parameter], significance: float, **settings: Any) -> None:
+        super().__init__(weights, **settings)
+        self.significance = significance
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """Move every parameter; a closure computes the gradients first, and its result is returned."""
+        with torch.enable_grad():
+            result = None if closure is None else closure()
+        self._descend()
+        return result
+
+    def _descend(self) -> None:
+        moving = [w for group in self.param_groups for w in group["params"] if w.grad is not None]
+        before = [weight.clone() for weight in moving]
+        super().step()
+        if self.significance:
+            for weight, start in zip(moving, before, strict=True):
+                weight.copy_(torch.lerp(start, weight, self._shown(weight)))
+
+    def _shown(self, weight: nn.Parameter) -> Tensor:
+        """Give the share of its step that each entry takes."""
+        state, gradient = self.state[weight], torch.as_tensor(weight.grad)
+        for name, value in (("sum", gradient), ("squares", gradient.square())):
+            state[name] = state[name] + value if name in state else value.clone()
+        count = float(state["step"])
+        if count < LEAST:
+            return torch.zeros_like(weight)
+        mean = state["sum"] / count
+        error = (state["squares"] / count - mean.square()).clamp(min=0) / (count - 1)
+        # An entry without a gradient has neither, and stays where it is.
+        tiny = torch.finfo(weight.dtype).tiny
+        return (1 - self.significance**2 * error / mean.square().clamp(min=tiny)).clamp(min=0)
+
+
+class SharingAdam(ShrinkingAdam):
+    """The same, moving some entries of one parameter together as well.
 
     Each of these entries is the sum of a value of its own and one that its group has in common, both of which Adam
     moves. What the gradients of one entry hardly show above their noise, those of the whole group may show clearly;
@@ -63,31 +115,45 @@ class SharingAdam(torch.optim.Adam):
 
     Args:
         weights: all parameters.
-        shared: one of them.
+        significance: as for `ShrinkingAdam`.
+        shared: one of the parameters.
         groups: one row for each group: how far each entry moves with the common value, 0 if it is none of the group.
+        trusted: entries whose steps are never shortened, nor those of groups that have no others.
         settings: those of Adam.
     """
 
     def __init__(
-        self, weights: Iterable[nn.Parameter], shared: nn.Parameter, groups: Float[Tensor, "g n"], **settings: Any
+        self,
+        weights: Iterable[nn.Parameter],
+        significance: float,
+        *,
+        shared: nn.Parameter,
+        groups: Float[Tensor, "g n"],
+        trusted: Bool[Tensor, "n"] | None = None,
+        **settings: Any,
     ) -> None:
         self.shared, self.groups = shared, groups.to(shared)
+        self.trusted = torch.zeros_like(shared, dtype=torch.bool) if trusted is None else trusted.to(shared.device)
         # Always 0 between steps: what it becomes goes into the entries at once.
         self.common = nn.Parameter(self.groups.new_zeros(len(groups)))
-        super().__init__([*weights, self.common], **settings)
+        super().__init__([*weights, self.common], significance, **settings)
 
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> Any:
-        """Move every parameter; a closure computes the gradients first, and its result is returned."""
-        with torch.enable_grad():
-            result = None if closure is None else closure()
+    def _descend(self) -> None:
         # The parameter may have moved to another type or device since.
         self.groups, self.common.data = self.groups.to(self.shared), self.common.data.to(self.shared)
+        self.trusted = self.trusted.to(self.shared.device)
         self.common.grad = None if self.shared.grad is None else self.groups @ self.shared.grad
-        super().step()
+        super()._descend()
         self.shared.add_(self.common @ self.groups)
         self.common.zero_()
-        return result
+
+    def _shown(self, weight: nn.Parameter) -> Tensor:
+        share = super()._shown(weight)
+        if weight is self.shared:
+            return torch.where(self.trusted, 1.0, share)
+        if weight is self.common:
+            return torch.where((self.groups[:, ~self.trusted] == 0).all(1), 1.0, share)
+        return share
 
 
 def cosine(step: int, steps: int, warmup: float) -> float:

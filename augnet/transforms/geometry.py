@@ -22,9 +22,14 @@ def _tangent(degrees: Amount) -> Amount:
     return sin / cos
 
 
-def _turned(amount: Amount) -> Amount:
+def _done(amount: Amount) -> Amount:
+    """Give 1 where a choice is done and 0 where it is not."""
+    return straight_through_choice(amount.detach() if isinstance(amount, Tensor) else amount)
+
+
+def _flipped(amount: Amount) -> Amount:
     """Give −1 where a choice is done and 1 where it is not."""
-    return 1 - 2 * straight_through_choice(amount.detach() if isinstance(amount, Tensor) else amount)
+    return 1 - 2 * _done(amount)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +63,7 @@ class TranslateX(Warp):
 
     unit: ClassVar[str] = "of image width"
     label: ClassVar[str] = "shift left-right"
-    customary: ClassVar[float] = 0.5
+    customary: ClassVar[float] = 0.3
     maximum: ClassVar[float] = 1.0
 
     def entries(self, amount: Amount, height: int, width: int) -> Entries:
@@ -77,7 +82,7 @@ class TranslateY(Warp):
 
     unit: ClassVar[str] = "of image height"
     label: ClassVar[str] = "shift up-down"
-    customary: ClassVar[float] = 0.5
+    customary: ClassVar[float] = 0.3
     maximum: ClassVar[float] = 1.0
 
     def entries(self, amount: Amount, height: int, width: int) -> Entries:
@@ -216,7 +221,7 @@ class MirrorLeftRight(Warp):
     relaxed: ClassVar[bool] = True
 
     def entries(self, amount: Amount, height: int, width: int) -> Entries:
-        return (_turned(amount), 0, 0, 0, 1, 0, 0, 0, 1)
+        return (_flipped(amount), 0, 0, 0, 1, 0, 0, 0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,7 +241,28 @@ class MirrorUpDown(Warp):
     relaxed: ClassVar[bool] = True
 
     def entries(self, amount: Amount, height: int, width: int) -> Entries:
-        return (1, 0, 0, 0, _turned(amount), 0, 0, 0, 1)
+        return (1, 0, 0, 0, _flipped(amount), 0, 0, 0, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuarterTurn(Warp):
+    """Turn by 90° counter-clockwise, or don't; with both mirrors it makes all eight ways to lay down a square.
+
+    Called alone, the gradient to the amount is that of a blend of the two images (straight-through);
+    inside a fused chain the amount has no gradient.
+    """
+
+    limit: float = 1.0
+
+    unit: ClassVar[str] = "done or not"
+    label: ClassVar[str] = "quarter turn"
+    choice: ClassVar[bool] = True
+    signed: ClassVar[bool] = False
+    relaxed: ClassVar[bool] = True
+
+    def entries(self, amount: Amount, height: int, width: int) -> Entries:
+        sin = _done(amount)
+        return (1 - sin, -sin * (height / width), 0, sin * (width / height), 1 - sin, 0, 0, 0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)

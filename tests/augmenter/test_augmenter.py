@@ -68,7 +68,7 @@ def test_amounts_fill_centre_and_spread_and_no_more():
 def test_a_turned_choice_tells_its_slope():
     """Summed over all outcomes (i, j) of two choices and over which of them is turned, each as often as it comes, the
     estimate is the exact slope of the mean: for the first choice q (f11 - f01) + (1 - q) (f10 - f00), q that of the
-    second.
+    second. A choice is turned in proportion to its standard deviation.
     """
     augmenter = Augmenter(
         AugmenterConfig(transforms=[tf.MirrorUpDown(), tf.Rotate(), tf.MirrorLeftRight()]), 3
@@ -79,26 +79,42 @@ def test_a_turned_choice_tells_its_slope():
     weights = torch.rand(x.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
 
     def noise(first, second, turned):
-        magnitudes = [0.5, 0.3, -0.5] if turned == 0 else [-0.5, 0.3, 0.5]
+        magnitudes = [0.9, 0.3, -0.9] if turned == 0 else [-0.9, 0.3, 0.9]
         dice = [1 - 2 * first, -1.0, 1 - 2 * second]
         return torch.tensor([[0.0, *magnitudes, *dice]], dtype=torch.float64)
 
     f, estimate = {}, torch.zeros(3, dtype=torch.float64)
     p, _, q = augmenter.policy(x, noise(0, 0, 0)).probability[0]
+    deviations = (p * (1 - p)).sqrt(), (q * (1 - q)).sqrt()
     for i, j, turned in itertools.product((0, 1), (0, 1), (0, 1)):
         before, policy, now, sign = augmenter.augment_both_ways(x, noise(i, j, turned))
         assert [bool(policy.amounts[0, 0]), bool(policy.amounts[0, 2])] == [i, j]
         f[i, j] = (weights * before).sum()
-        often = (p if i else 1 - p) * (q if j else 1 - q) / 2
+        assert int(sign[0].nonzero()) == 2 * turned
+        often = (p if i else 1 - p) * (q if j else 1 - q) * deviations[turned] / sum(deviations)
         estimate += often * (f[i, j] - (weights * now).sum()) * sign[0]
     torch.testing.assert_close(estimate[0], q * (f[1, 1] - f[0, 1]) + (1 - q) * (f[1, 0] - f[0, 0]))
     torch.testing.assert_close(estimate[2], p * (f[1, 1] - f[1, 0]) + (1 - p) * (f[0, 1] - f[0, 0]))
     assert estimate[1] == 0
 
 
+def test_choices_are_turned_in_proportion_to_their_standard_deviations():
+    members = [tf.MirrorLeftRight(), tf.Rotate(), tf.MirrorUpDown(), tf.QuarterTurn()]
+    augmenter = Augmenter(AugmenterConfig(transforms=members), 3)
+    x = images(1).expand(4000, -1, -1, -1)
+    noise = augmenter.draw_noise(len(x), torch.Generator().manual_seed(0))
+    _, policy, _, sign = augmenter.augment_both_ways(x, noise)
+    p = policy.probability[0, [0, 2, 3]]
+    deviations = (p * (1 - p)).sqrt()
+    often = (sign != 0).float().mean(0)
+    assert often[1] == 0
+    torch.testing.assert_close(often[[0, 2, 3]], deviations / deviations.sum(), rtol=0, atol=0.03)
+
+
 def test_both_ways_are_that_of_augment_and_that_with_the_choice_turned():
     """The mirror is the only choice; all other amounts, their draws and what is painted are the same both ways."""
-    augmenter, x = Augmenter(AugmenterConfig(residual_limit=0.1), 3), images(32)
+    members = [t for t in default_transforms() if not t.choice or isinstance(t, tf.MirrorLeftRight)]
+    augmenter, x = Augmenter(AugmenterConfig(transforms=members, residual_limit=0.1), 3), images(32)
     noise = augmenter.draw_noise(len(x), torch.Generator().manual_seed(0))
     augmented, policy, turned, sign = augmenter.augment_both_ways(x, noise)
     torch.testing.assert_close((augmented, policy), augmenter.augment(x, noise), rtol=0, atol=0)
@@ -128,7 +144,7 @@ def test_an_augmenter_without_transforms_has_nothing_to_turn():
 
 def test_transforms_start_as_often_as_is_customary_unless_one_number_is_given():
     members = [tf.MirrorLeftRight(), tf.TranslateX(), tf.Hue(), tf.Rotate()]
-    for asked, expected in ((None, [0.3, 0.5, 0.25, 0.1]), (0.7, [0.7, 0.7, 0.7, 0.7])):
+    for asked, expected in ((None, [0.3, 0.3, 0.25, 0.1]), (0.7, [0.7, 0.7, 0.7, 0.7])):
         augmenter = Augmenter(AugmenterConfig(transforms=members, start_probability=asked), 3)
         floor = LEAST_PROBABILITY
         wanted = floor + (1 - 2 * floor) * torch.tensor(expected)

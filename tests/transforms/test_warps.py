@@ -65,6 +65,20 @@ def test_mirrors_are_flips():
     torch.testing.assert_close(T.MirrorUpDown()(images, one(1.0)), images.flip(2))
 
 
+def test_a_quarter_turn_as_a_choice_is_that_of_a_rotation():
+    torch.testing.assert_close(T.QuarterTurn()(picture(), one(1.0)), torch.rot90(picture(), 1, (2, 3)))
+    oblong = picture(10, 16)
+    torch.testing.assert_close(T.QuarterTurn()(oblong, one(1.0)), T.Rotate(limit=180.0)(oblong, one(90.0)))
+
+
+def test_mirrors_and_a_quarter_turn_make_all_eight_ways_to_lay_a_square():
+    members = [T.MirrorLeftRight(), T.MirrorUpDown(), T.QuarterTurn()]
+    amounts = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 3).double()
+    found = T.apply(members, picture().expand(8, -1, -1, -1), amounts, torch.zeros(8, 0))
+    turns = [torch.rot90(side, k, (2, 3)) for side in (picture(), picture().flip(3)) for k in range(4)]
+    assert all(any(torch.allclose(each, turn[0]) for each in found) for turn in turns)
+
+
 def test_doubling_shows_the_middle():
     """A linear slope over x has the closed form x ↦ x / 2 under bilinear interpolation."""
     x = (2 * torch.arange(10, dtype=torch.float64) + 1) / 10 - 1
@@ -88,6 +102,7 @@ def test_points_go_where_the_words_say():
     assert moved(T.TiltY(), 0.2, (0.0, -1.0)) == near(0.0, -1 / 1.2)  # the far side shrinks
     assert moved(T.MirrorLeftRight(), 1.0, (0.5, 0.3)) == near(-0.5, 0.3)
     assert moved(T.MirrorUpDown(), 1.0, (0.5, 0.3)) == near(0.5, -0.3)
+    assert moved(T.QuarterTurn(), 1.0, (1.0, 0.0)) == near(0.0, -0.5)  # from the right to the top
 
 
 @pytest.mark.parametrize("warp", WARPS, ids=lambda warp: type(warp).__name__)
