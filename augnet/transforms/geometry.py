@@ -63,7 +63,7 @@ class TranslateX(Warp):
 
     unit: ClassVar[str] = "of image width"
     label: ClassVar[str] = "shift left-right"
-    customary: ClassVar[float] = 0.3
+    customary: ClassVar[float] = 0.4
     maximum: ClassVar[float] = 1.0
 
     def entries(self, amount: Amount, height: int, width: int) -> Entries:
@@ -82,7 +82,7 @@ class TranslateY(Warp):
 
     unit: ClassVar[str] = "of image height"
     label: ClassVar[str] = "shift up-down"
-    customary: ClassVar[float] = 0.3
+    customary: ClassVar[float] = 0.4
     maximum: ClassVar[float] = 1.0
 
     def entries(self, amount: Amount, height: int, width: int) -> Entries:
