@@ -111,7 +111,9 @@ class OuterConfig:
     Args:
         learning_rate: at its peak; what transforms of a kind have in common is added, and choices move four times as
             fast.
-        rise: share of the training over which the learning rate rises from 0; after it, a cosine to 0.
+        rise: share of the training over which the learning rate rises from 0; after it, a cosine to 0. While the
+            classifier still learns fast, the hypergradient sees what helps its next steps, which is mild augmentation,
+            and not what helps in the end (`recipes/benchmarks/tried.md`).
         betas: of Adam's averages; the first one averages out the noise of the hypergradient, and the second has a long
             memory, so that little is changed where the validation loss has little left to say.
         significance: standard errors by which the mean of all gradients so far must stand out of their noise before a
@@ -135,7 +137,7 @@ class OuterConfig:
     """
 
     learning_rate: float = 2.5e-3
-    rise: float = 0.1
+    rise: float = 0.5
     betas: tuple[float, float] = (0.9, 0.999)
     significance: float = 2.0
     second_derivative: Literal["differences", "exact"] = "differences"

@@ -25,9 +25,9 @@ BOUNDS = {"depth": (1, 13), "width": (1, WIDEST), "working_size": (1, 4096), "no
 def default_transforms() -> list[DifferentiableTransform]:
     """Return the members that an augmenter has unless told otherwise: all that cost little."""
     return [
-        tf.MirrorLeftRight(), tf.MirrorUpDown(), tf.QuarterTurn(), tf.Rotate(), tf.TranslateX(), tf.TranslateY(),
-        tf.ShearX(), tf.ShearY(), tf.Scale(), tf.Aspect(), tf.Brightness(), tf.Contrast(), tf.Saturation(), tf.Hue(),
-        tf.Gamma(), tf.Sharpness(), tf.GaussianBlur(), tf.GaussianNoise(), tf.Erase(),
+        tf.MirrorLeftRight(), tf.MirrorUpDown(), tf.Rotate(), tf.TranslateX(), tf.TranslateY(), tf.ShearX(),
+        tf.ShearY(), tf.Scale(), tf.Aspect(), tf.Brightness(), tf.Contrast(), tf.Saturation(), tf.Hue(), tf.Gamma(),
+        tf.Sharpness(), tf.GaussianBlur(), tf.GaussianNoise(), tf.Erase(),
     ]  # fmt: skip
 
 
@@ -251,7 +251,7 @@ class Augmenter(nn.Module):
         if not any(transform.choice for transform in self.transforms):
             raise ValueError("none of this augmenter's transforms is a choice, so there is nothing to turn")
         # What is hardly ever done, or hardly ever not, has little left to learn, and its turn comes more seldom.
-        rate = (policy.probability * (1 - policy.probability)).sqrt()
+        rate = policy.probability * (1 - policy.probability)
         # A choice has no magnitude, so its noise is still free to say which one is turned: of clocks that ring at these
         # rates, the first.
         free = noise[:, self.config.noise_channels :][:, : len(self.transforms)]

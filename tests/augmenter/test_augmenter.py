@@ -68,7 +68,7 @@ def test_amounts_fill_centre_and_spread_and_no_more():
 def test_a_turned_choice_tells_its_slope():
     """Summed over all outcomes (i, j) of two choices and over which of them is turned, each as often as it comes, the
     estimate is the exact slope of the mean: for the first choice q (f11 - f01) + (1 - q) (f10 - f00), q that of the
-    second. A choice is turned in proportion to its standard deviation.
+    second. A choice is turned in proportion to its variance.
     """
     augmenter = Augmenter(
         AugmenterConfig(transforms=[tf.MirrorUpDown(), tf.Rotate(), tf.MirrorLeftRight()]), 3
@@ -85,30 +85,30 @@ def test_a_turned_choice_tells_its_slope():
 
     f, estimate = {}, torch.zeros(3, dtype=torch.float64)
     p, _, q = augmenter.policy(x, noise(0, 0, 0)).probability[0]
-    deviations = (p * (1 - p)).sqrt(), (q * (1 - q)).sqrt()
+    variances = p * (1 - p), q * (1 - q)
     for i, j, turned in itertools.product((0, 1), (0, 1), (0, 1)):
         before, policy, now, sign = augmenter.augment_both_ways(x, noise(i, j, turned))
         assert [bool(policy.amounts[0, 0]), bool(policy.amounts[0, 2])] == [i, j]
         f[i, j] = (weights * before).sum()
         assert int(sign[0].nonzero()) == 2 * turned
-        often = (p if i else 1 - p) * (q if j else 1 - q) * deviations[turned] / sum(deviations)
+        often = (p if i else 1 - p) * (q if j else 1 - q) * variances[turned] / sum(variances)
         estimate += often * (f[i, j] - (weights * now).sum()) * sign[0]
     torch.testing.assert_close(estimate[0], q * (f[1, 1] - f[0, 1]) + (1 - q) * (f[1, 0] - f[0, 0]))
     torch.testing.assert_close(estimate[2], p * (f[1, 1] - f[1, 0]) + (1 - p) * (f[0, 1] - f[0, 0]))
     assert estimate[1] == 0
 
 
-def test_choices_are_turned_in_proportion_to_their_standard_deviations():
+def test_choices_are_turned_in_proportion_to_their_variances():
     members = [tf.MirrorLeftRight(), tf.Rotate(), tf.MirrorUpDown(), tf.QuarterTurn()]
     augmenter = Augmenter(AugmenterConfig(transforms=members), 3)
     x = images(1).expand(4000, -1, -1, -1)
     noise = augmenter.draw_noise(len(x), torch.Generator().manual_seed(0))
     _, policy, _, sign = augmenter.augment_both_ways(x, noise)
     p = policy.probability[0, [0, 2, 3]]
-    deviations = (p * (1 - p)).sqrt()
+    variances = p * (1 - p)
     often = (sign != 0).float().mean(0)
     assert often[1] == 0
-    torch.testing.assert_close(often[[0, 2, 3]], deviations / deviations.sum(), rtol=0, atol=0.03)
+    torch.testing.assert_close(often[[0, 2, 3]], variances / variances.sum(), rtol=0, atol=0.03)
 
 
 def test_both_ways_are_that_of_augment_and_that_with_the_choice_turned():
