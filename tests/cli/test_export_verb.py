@@ -19,13 +19,13 @@ from augnet.cli import main
 from augnet.data import Digits
 from augnet.export import target_for
 from augnet.recipe import Recipe, ScheduleConfig
-from augnet.transforms import MirrorUpDown, Rotate
+from augnet.transforms import MirrorLeftRight, MirrorUpDown, Rotate, TranslateX
 
 TARGETS = ("signs.safetensors", "signs.pt2", "signs.onnx", "policy.py", "policy.json")
 # Digits as they are, 8×8, and three transforms: trained in seconds, so that most validation images are seen rightly.
 RECIPE = Recipe(
     data=Digits(size=8, train_size=400, val_size=200),
-    augmenter=AugmenterConfig(width=4, transforms=AugmenterConfig().transforms[:3]),
+    augmenter=AugmenterConfig(width=4, transforms=[MirrorLeftRight(), Rotate(), TranslateX()]),
     schedule=ScheduleConfig(inner_steps=100, outer_every=20, warmup=4, batch_size=32, val_batch_size=16),
 )
 # Runs every exported file where augnet, and what only augnet needs, cannot be imported.
