@@ -184,6 +184,7 @@ def test_a_member_named_on_the_command_line_starts_from_its_own_defaults():
         ("classifier: {pretrained: true}", "'small' has no pretrained weights"),
         ("tensorboard: maybe", "tensorboard should be true or false, found 'maybe'"),
         ("seed: -1", "seed must not be negative"),
+        ("outer: {significance: -1}", "significance must not be negative, found -1"),
         ("inner: {micro_batch: -1}", "micro_batch must not be negative, found -1"),
         (
             "inner: {micro_batch: 8}\n"

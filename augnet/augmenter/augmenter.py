@@ -44,7 +44,7 @@ class AugmenterConfig:
         working_size: the U-Net looks at a copy of at most this many pixels a side; transforms see the full image.
         start_spread: spread of every transform at the start, share of its limit.
         start_probability: probability of every transform that has one at the start, in (0, 1); None takes what is
-            customary: shifts, a mirror and changes of light and colour sometimes, all else seldom.
+            customary: shifts, the left-right mirror and changes of light and colour sometimes, all else seldom.
         gates: `all` gives every transform a probability of being applied, `choices` only those that are choices.
     """
 
@@ -255,8 +255,8 @@ class Augmenter(nn.Module):
         # A choice has no magnitude, so its noise is still free to say which one is turned: of clocks that ring at these
         # rates, the first.
         free = noise[:, self.config.noise_channels :][:, : len(self.transforms)]
-        rings = ((1 + free) / 2).log() / rate
-        which = rings.masked_fill(~choice, -torch.inf).argmax(dim=-1, keepdim=True)
+        waits = -((1 + free) / 2).clamp(min=torch.finfo(free.dtype).tiny).log() / rate
+        which = waits.masked_fill(~choice, torch.inf).argmin(dim=-1, keepdim=True)
         is_turned = torch.zeros_like(policy.amounts).scatter(1, which, 1.0)
         done = (policy.amounts != 0).to(policy.amounts)
         amounts = torch.where(is_turned > 0, 1 - done, policy.amounts)
@@ -264,7 +264,8 @@ class Augmenter(nn.Module):
         if residual is not None:
             augmented = (augmented + residual).clamp(0, 1)
         rarity = (rate * choice).sum(-1, keepdim=True) / rate
-        return augmented, is_turned * (2 * done - 1) * rarity
+        # What is always done has a rate of 0.
+        return augmented, torch.where(is_turned > 0, (2 * done - 1) * rarity, 0)
 
     def summary(self, images: Float[Tensor, "b c h w"]) -> list[Learned]:
         """Average the policy over images, with noise of a fixed seed."""

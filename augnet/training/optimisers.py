@@ -59,11 +59,12 @@ def outer_optimiser(augmenter: Augmenter, config: OuterConfig) -> torch.optim.Op
 
 
 class ShrinkingAdam(torch.optim.Adam):
-    """Adam that moves an entry no further than its gradients have shown that it should.
+    """Adam that lets an entry leave where it started once its gradients have shown that it should.
 
     Steps of Adam are as long where gradients are noise as where they agree, so noise carries an entry about. Here each
-    step is multiplied by (1 − z² / t²)₊, the positive-part factor of James and Stein (1961), where t is the mean of all
-    gradients of the entry so far, in its standard errors. Of the first gradients no spread is known, and nothing moves.
+    step is multiplied by 1 − z² / t², and by 0 where that is negative; t is the mean of all gradients of the entry so
+    far, in its standard errors. Of the first gradients no spread is known, and nothing moves. As early gradients are
+    not forgotten, what has been shown once goes on as Adam would, and what turns round rests meanwhile.
 
     Args:
         weights: all parameters.
@@ -93,7 +94,8 @@ class ShrinkingAdam(torch.optim.Adam):
 
     def _shown(self, weight: nn.Parameter) -> Tensor:
         """Give the share of its step that each entry takes."""
-        state, gradient = self.state[weight], torch.as_tensor(weight.grad)
+        state, gradient = self.state[weight], weight.grad
+        assert gradient is not None
         for name, value in (("sum", gradient), ("squares", gradient.square())):
             state[name] = state[name] + value if name in state else value.clone()
         count = float(state["step"])

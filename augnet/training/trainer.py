@@ -29,7 +29,7 @@ from augnet.training.run import Run
 # Non-finite steps in a row after which a training gives up.
 PATIENCE = 5
 # Of checkpoints; goes up when what they hold changes.
-FORMAT = 3
+FORMAT = 4
 REPORTS = 30
 
 

@@ -111,6 +111,17 @@ def test_choices_are_turned_in_proportion_to_their_variances():
     torch.testing.assert_close(often[[0, 2, 3]], variances / variances.sum(), rtol=0, atol=0.03)
 
 
+def test_noise_at_its_end_turns_a_choice_and_what_is_always_done_is_left_alone():
+    members = [tf.Rotate(), tf.MirrorLeftRight(), tf.MirrorUpDown()]
+    augmenter = Augmenter(AugmenterConfig(transforms=members, gates="choices"), 3)
+    noise = augmenter.draw_noise(8)
+    noise[:, 1:4] = -1
+    sign = augmenter.augment_both_ways(images(8), noise)[-1]
+    assert ((sign != 0).sum(1) == 1).all()
+    assert not sign[:, 0].any()
+    assert sign.isfinite().all()
+
+
 def test_both_ways_are_that_of_augment_and_that_with_the_choice_turned():
     """The mirror is the only choice; all other amounts, their draws and what is painted are the same both ways."""
     members = [t for t in default_transforms() if not t.choice or isinstance(t, tf.MirrorLeftRight)]

@@ -1,11 +1,15 @@
+from dataclasses import replace
+
 import pytest
 
 from augnet.augmenter import AugmenterConfig
 from augnet.data import Digits
-from augnet.recipe import Recipe, ScheduleConfig
+from augnet.recipe import OuterConfig, Recipe, ScheduleConfig
 
 
-def quick_recipe(steps=24, **settings):
+def quick_recipe(steps=24, significance=0.0, **settings):
+    """Make a recipe of a few augmenter updates, which move every weight unless noise is asked to stay out."""
+    settings["outer"] = replace(settings.get("outer", OuterConfig()), significance=significance)
     return Recipe(
         **{
             "data": Digits(size=8, train_size=200, val_size=100),

@@ -157,6 +157,21 @@ def test_a_stopped_run_ends_in_the_same_weights_as_one_that_was_not(quick, tmp_p
     assert steps[0] == steps[1]
 
 
+def test_what_gradients_have_shown_so_far_is_known_to_a_run_that_goes_on(quick, tmp_path):
+    """Steps are shortened by the mean of all gradients, also of those before it was stopped."""
+    recipe = quick(40, 1.0, schedule=ScheduleConfig(inner_steps=40, outer_every=1, warmup=4, batch_size=16))
+    whole, broken = (IFTTrainer(recipe, out=tmp_path / name) for name in ("whole", "broken"))
+    whole.fit()
+    broken.fit(lambda progress: broken.stop() if progress.step == 25 else None)
+    before = torch.cat([w.flatten() for w in broken.augmenter.parameters()]).clone()
+    resumed = IFTTrainer.resume(tmp_path / "broken")
+    resumed.fit()
+    after = torch.cat([w.flatten() for w in resumed.augmenter.parameters()])
+    assert torch.equal(weights_of(whole), weights_of(resumed))
+    # Some moved on, and more than the probabilities of choices.
+    assert int((before != after).sum()) > 10
+
+
 SCRIPT = """
 import sys, torch
 torch.set_num_threads(1)
