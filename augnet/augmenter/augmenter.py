@@ -3,7 +3,8 @@
 Every weight of it is a hyperparameter of the classifier's training. It never sees labels, the classifier or a loss.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -131,6 +132,26 @@ class Augmenter(nn.Module):
         self.noise_size = config.noise_channels + 2 * len(self.transforms) + fuse.total_draws(self.transforms)
         # Of the type and on the device of the weights: to look for one of them takes as long as a convolution.
         self.register_buffer("like", torch.zeros(0), persistent=False)
+
+    def without(self, unwanted: Collection[DifferentiableTransform]) -> "Augmenter":
+        """Return a copy that lacks some of the transforms and decides on the others as before.
+
+        Raises:
+            ValueError: if nothing is left for it to do.
+        """
+        kept = [k for k, transform in enumerate(self.transforms) if transform not in unwanted]
+        config = replace(self.config, transforms=[self.transforms[k] for k in kept])
+        with torch.random.fork_rng(devices=[]):
+            other = Augmenter(config, self.channels).to(self.like)
+        state = self.state_dict()
+        rows = [part * len(self.transforms) + k for part in range(3) for k in kept]
+        for name in ("head.linear.weight", "head.linear.bias"):
+            if name in state and kept:
+                state[name] = state[name][rows]
+            else:
+                state.pop(name, None)
+        other.load_state_dict(state)
+        return other.train(self.training)
 
     def draw_noise(self, count: int, generator: torch.Generator | None = None) -> Float[Tensor, "b n"]:
         """Draw noise, uniform on (-1, 1), for `count` images.

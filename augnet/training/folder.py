@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors.torch import save
 
-from augnet.augmenter import in_words
+from augnet.augmenter import Augmenter, Learned, in_words
 from augnet.augmenter.file import to_bytes
 from augnet.data import Pair
 from augnet.recipe import Recipe, as_plain
@@ -175,17 +175,7 @@ class RunFolder:
 
         The checkpoint comes last: a run killed in between goes on from the one before, and writes all of them again.
         """
-        learned = trainer.learned()
-        about = {
-            "classes": list(trainer.splits.classes),
-            "data": trainer.recipe.data and trainer.recipe.data.title,
-            "data_fingerprint": trainer.splits.fingerprint,
-            "images": len(trainer.splits.train),
-            "size": list(trainer.splits.size),
-            "steps": trainer.step,
-            "words": [item.words for item in learned],
-        }
-        checkpoint.write_bytes(to_bytes(trainer.augmenter, about), self.path / "augmenter.safetensors")
+        self._write_augmenter(trainer, trainer.augmenter)
         # Copies: safetensors refuses tensors that share memory, as tied weights do.
         weights = {
             name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
@@ -205,9 +195,29 @@ class RunFolder:
             record[f"{name}_loss"] = found and found.loss
         record["seconds"] = trainer.seconds
         record["share_of_learning_to_augment"] = trainer.share_of_learning()
-        record["learned"] = [item.words for item in trainer.learned()]
-        record["in_words"] = in_words(trainer.learned())
+        augmenter, unwanted = trainer.settled()
+        learned = self._write_augmenter(trainer, augmenter)
+        record["learned"] = [item.words for item in learned]
+        record["left_out"] = [item.words for item in unwanted]
+        record["in_words"] = in_words(learned)
+        if unwanted:
+            record["in_words"] += f"; learned down and left out: {', '.join(record['left_out'])}"
         self._write_record(record)
+
+    def _write_augmenter(self, trainer: "IFTTrainer", augmenter: Augmenter) -> list[Learned]:
+        """Write an augmenter's file, and return what the augmenter does."""
+        learned = augmenter.summary(trainer.watch.sample[0])
+        about = {
+            "classes": list(trainer.splits.classes),
+            "data": trainer.recipe.data and trainer.recipe.data.title,
+            "data_fingerprint": trainer.splits.fingerprint,
+            "images": len(trainer.splits.train),
+            "size": list(trainer.splits.size),
+            "steps": trainer.step,
+            "words": [item.words for item in learned],
+        }
+        checkpoint.write_bytes(to_bytes(augmenter, about), self.path / "augmenter.safetensors")
+        return learned
 
     def add_row(self, progress: Progress) -> None:
         """Append a row to metrics.csv, and alarms that went off to the record."""
