@@ -142,6 +142,30 @@ def test_both_ways_are_that_of_augment_and_that_with_the_choice_turned():
     assert not turned.requires_grad
 
 
+def test_without_some_transforms_the_others_are_decided_as_before():
+    members = [tf.MirrorLeftRight(), tf.Rotate(), tf.GaussianNoise(), tf.MirrorUpDown(), tf.Erase()]
+    augmenter = Augmenter(AugmenterConfig(transforms=members, residual_limit=0.1), 3).double().eval()
+    for weight in augmenter.head.parameters():
+        torch.nn.init.normal_(weight, std=0.1, generator=torch.Generator().manual_seed(0))
+    other = augmenter.without([tf.MirrorLeftRight(), tf.GaussianNoise()])
+    assert other.transforms == [tf.Rotate(), tf.MirrorUpDown(), tf.Erase()]
+    assert (other.training, other.like.dtype) == (False, torch.float64)
+    x, kept = images(8).double(), [1, 3, 4]
+    noise = augmenter.draw_noise(8)
+    magnitudes, dice = noise[:, 1:6][:, kept], noise[:, 6:11][:, kept]
+    same = torch.cat([noise[:, :1], magnitudes, dice, noise[:, 13:]], 1)
+    assert same.shape[1] == other.noise_size
+    torch.testing.assert_close(other.amounts(x, same), augmenter.amounts(x, noise)[:, kept])
+    torch.testing.assert_close(other.residual(x, same), augmenter.residual(x, noise))
+    assert other.without(other.transforms).head is None
+
+
+def test_something_must_be_left_to_do():
+    augmenter = Augmenter(AugmenterConfig(transforms=[tf.Rotate()]), 3)
+    with pytest.raises(ValueError, match="nothing to do"):
+        augmenter.without([tf.Rotate()])
+
+
 def test_what_has_no_choice_has_none_to_turn():
     augmenter, x = Augmenter(AugmenterConfig(transforms=[tf.Rotate()]), 3), images()
     with pytest.raises(ValueError, match="none of this augmenter's transforms is a choice"):

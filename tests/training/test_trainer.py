@@ -1,6 +1,7 @@
 """The trainer: what it computes, what seeds decide, what a killed run comes back to, and what it refuses."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 
 from augnet.augmenter import AugmenterConfig
+from augnet.augmenter.policy import GAIN
 from augnet.classifier import ClassifierConfig
 from augnet.data import Digits, ImageSet, Npz, from_datasets
 from augnet.implicit import ConjugateGradient, Identity, Neumann
@@ -19,7 +21,7 @@ from augnet.recipe import InnerConfig, OuterConfig, Recipe, ScheduleConfig
 from augnet.training import IFTTrainer, Run, TrainingDiverged
 from augnet.training.evaluation import NoiseMeter, fitted_log_temperature
 from augnet.training.progress import Watch
-from augnet.transforms import Hue
+from augnet.transforms import Hue, MirrorLeftRight
 
 
 def weights_of(trainer):
@@ -170,6 +172,28 @@ def test_what_gradients_have_shown_so_far_is_known_to_a_run_that_goes_on(quick, 
     assert torch.equal(weights_of(whole), weights_of(resumed))
     # Some moved on, and more than the probabilities of choices.
     assert int((before != after).sum()) > 10
+
+
+@pytest.mark.parametrize(("p", "stays"), [(0.01, False), (0.14, False), (0.16, True), (0.9, True)])
+def test_a_choice_that_was_learned_down_is_left_out_in_the_end(quick, tmp_path, p, stays):
+    """Below half of the 0.3 that it started at; the up-down mirror stays at its start. A checkpoint has them all."""
+    trainer = IFTTrainer(quick(outer=OuterConfig(learning_rate=0.0)), out=tmp_path / "run")
+    with torch.no_grad():
+        trainer.augmenter.head.linear.bias[2 * len(trainer.augmenter.transforms)] = math.log(p / (1 - p)) / GAIN
+    run = trainer.fit()
+    names = [type(transform).__name__ for transform in run.augmenter().transforms]
+    assert ("MirrorLeftRight" in names, "MirrorUpDown" in names) == (stays, True)
+    assert ("left out" in run.record["in_words"], len(run.record["left_out"])) == (not stays, int(not stays))
+    assert len(run.record["learned"]) == len(names) == len(trainer.augmenter.transforms) - (not stays)
+    assert IFTTrainer.resume(tmp_path / "run").augmenter.transforms == trainer.augmenter.transforms
+
+
+def test_the_only_transform_is_not_left_out(quick, tmp_path):
+    augmenter = AugmenterConfig(transforms=[MirrorLeftRight()], width=4)
+    trainer = IFTTrainer(quick(augmenter=augmenter, outer=OuterConfig(learning_rate=0.0)), out=tmp_path / "run")
+    with torch.no_grad():
+        trainer.augmenter.head.linear.bias[2] = -1
+    assert trainer.fit().augmenter().transforms == [MirrorLeftRight()]
 
 
 SCRIPT = """
