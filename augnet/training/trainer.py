@@ -30,8 +30,9 @@ from augnet.training.run import Run
 PATIENCE = 5
 # Of checkpoints; goes up when what they hold changes.
 FORMAT = 4
-# Share of its first probability below which a choice is left out in the end.
-UNWANTED = 0.5
+# Share of its first probability below which a choice is left out in the end. Mirrors begin at 0.3; where they help they
+# ended at 0.25 at least, and where they harm at 0.17 at most (recipes/benchmarks/tried.md).
+UNWANTED = 2 / 3
 REPORTS = 30
 
 
@@ -281,7 +282,7 @@ class IFTTrainer:
         return self.augmenter.summary(self.watch.sample[0])
 
     def settled(self) -> tuple[Augmenter, list[Learned]]:
-        """Leave out choices that were learned down to less than half of how often they were made at the start.
+        """Leave out choices that were learned down to less than two thirds of how often they were made at the start.
 
         What falls is not wanted, and would go to 0 if there were time: the nearer it is, the less there is to learn
         from. The little that is left does harm where classes are rare: one in 20 traffic signs mirrored is as many
