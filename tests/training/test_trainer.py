@@ -176,7 +176,7 @@ def test_what_gradients_have_shown_so_far_is_known_to_a_run_that_goes_on(quick, 
 
 @pytest.mark.parametrize(("p", "stays"), [(0.01, False), (0.19, False), (0.21, True), (0.9, True)])
 def test_a_choice_that_was_learned_down_is_left_out_in_the_end(quick, tmp_path, p, stays):
-    """Below two thirds of the 0.3 that it began at; the up-down mirror stays at its start. Checkpoints have them all."""
+    """Below two thirds of the 0.3 that it began at; the up-down mirror stays at its own. Checkpoints have them all."""
     trainer = IFTTrainer(quick(outer=OuterConfig(learning_rate=0.0)), out=tmp_path / "run")
     with torch.no_grad():
         trainer.augmenter.head.linear.bias[2 * len(trainer.augmenter.transforms)] = math.log(p / (1 - p)) / GAIN
