@@ -78,7 +78,7 @@ class PolicyHead(nn.Module):
         super().__init__()
         self.linear = nn.Linear(features, 3 * len(transforms))
         nn.init.zeros_(self.linear.weight)
-        probabilities = [t.customary if start_probability is None else start_probability for t in transforms]
+        probabilities = [first_probability(t, start_probability) for t in transforms]
         start = [0.0] * len(transforms) + [_logit(start_spread)] * len(transforms) + [_logit(p) for p in probabilities]
         with torch.no_grad():
             self.linear.bias.copy_(torch.tensor(start) / GAIN)
@@ -144,6 +144,11 @@ class PolicyHead(nn.Module):
     def _magnitude(self, centre: Tensor, spread: Tensor, noise: Tensor) -> Tensor:
         magnitude = (centre + spread * noise).clamp(-1, 1)
         return torch.where(self.signed, magnitude, magnitude.abs())
+
+
+def first_probability(transform: DifferentiableTransform, start_probability: float | None) -> float:
+    """Say how often a transform is applied at the start: by default as is customary."""
+    return transform.customary if start_probability is None else start_probability
 
 
 def check_strength(strength: float) -> None:

@@ -29,6 +29,7 @@ from augnet.training import checkpoint
 from augnet.training.evaluation import score
 from augnet.training.progress import Progress
 from augnet.training.run import Run
+from augnet.training.settling import settled
 
 if TYPE_CHECKING:
     from augnet.training.trainer import IFTTrainer
@@ -195,7 +196,7 @@ class RunFolder:
             record[f"{name}_loss"] = found and found.loss
         record["seconds"] = trainer.seconds
         record["share_of_learning_to_augment"] = trainer.share_of_learning()
-        augmenter, unwanted = trainer.settled()
+        augmenter, unwanted = settled(trainer.augmenter, trainer.watch.sample[0])
         learned = self._write_augmenter(trainer, augmenter)
         record["learned"] = [item.words for item in learned]
         record["left_out"] = [item.words for item in unwanted]

@@ -42,7 +42,7 @@ def outer_optimiser(augmenter: Augmenter, config: OuterConfig) -> torch.optim.Op
     """Make the augmenter's optimiser, which moves what shows above the noise, and faster what shows more clearly.
 
     That is what transforms of one kind have in common in their spreads, and in their probabilities; and the probability
-    of a choice, which learns from an image with the choice and without, and moves whatever has been shown so far.
+    of a choice, which learns from an image with the choice and without, and moves from the start.
     """
     settings: dict[str, Any] = {"lr": config.learning_rate, "betas": config.betas}
     transforms = augmenter.transforms

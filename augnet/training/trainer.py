@@ -30,9 +30,6 @@ from augnet.training.run import Run
 PATIENCE = 5
 # Of checkpoints; goes up when what they hold changes.
 FORMAT = 4
-# Share of its first probability below which a choice is left out in the end. Mirrors begin at 0.3; where they help they
-# ended at 0.25 at least, and where they harm at 0.17 at most (recipes/benchmarks/tried.md).
-UNWANTED = 2 / 3
 REPORTS = 30
 
 
@@ -280,27 +277,6 @@ class IFTTrainer:
     def learned(self) -> list[Learned]:
         """Average the policy over a fixed sample of training images."""
         return self.augmenter.summary(self.watch.sample[0])
-
-    def settled(self) -> tuple[Augmenter, list[Learned]]:
-        """Leave out choices that were learned down to less than two thirds of how often they were made at the start.
-
-        What falls is not wanted, and would go to 0 if there were time: the nearer it is, the less there is to learn
-        from. The little that is left does harm where classes are rare: one in 20 traffic signs mirrored is as many
-        false *keep left* as there are true ones (`recipes/benchmarks/tried.md`).
-
-        Returns:
-            The augmenter without them, and what they had come to.
-        """
-        start = self.recipe.augmenter.start_probability
-        unwanted = [
-            item
-            for item in self.learned()
-            if item.transform.choice
-            and item.probability < UNWANTED * (item.transform.customary if start is None else start)
-        ]
-        if len(unwanted) == len(self.augmenter.transforms) and not self.recipe.augmenter.residual_limit:
-            return self.augmenter, []
-        return self.augmenter.without([item.transform for item in unwanted]), unwanted
 
     def share_of_learning(self) -> float:
         """Share of the time so far that learning the augmenter cost: what outer steps took beyond inner ones."""

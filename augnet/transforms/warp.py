@@ -139,7 +139,7 @@ class Warp(DifferentiableTransform):
         """Map output coordinates to input coordinates, for images of `height` by `width` pixels.
 
         A choice rounds its amount and gives it no gradient here: between an image and its mirror image lies
-        no useful warp, and between one and its quarter turn there are others for that.
+        no useful warp, and those between an image and its quarter turn are `Rotate`'s.
         """
         return matrix_of(self.entries(amount, height, width))
 
