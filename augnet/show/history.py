@@ -12,6 +12,7 @@ from matplotlib.ticker import NullFormatter
 from augnet.augmenter import Augmenter, Learned
 from augnet.show.canvas import BLUE, COLOURS, FAINT, INK, ORANGE, RED, SKY, Place, halves, place, plain
 from augnet.training import Run
+from augnet.transforms import DifferentiableTransform, all_transforms
 
 NAMED = 6
 # A log axis from end to end, within which ticks between powers of ten have room for their numbers.
@@ -36,7 +37,7 @@ def at(augmenter: Augmenter, row: Mapping[str, float]) -> list[Learned]:
 def use_over_time(augmenter: Augmenter, rows: Rows, *, on: Place | None = None) -> Figure:
     """Show the use of each transform over training: the share of its limit that it reaches, times how often.
 
-    The most used are named at their ends, the others in grey.
+    Those that were once the most used have names, the others are grey. Choices that were left out in the end are there.
     """
     sheet = place(on, 7, 3.4)
     _use(sheet.subplots(), augmenter, rows)
@@ -99,18 +100,28 @@ def _said(number: int, alarm: Mapping[str, Any]) -> list[str]:
     return textwrap.wrap(f"{number}: step {alarm['step']:,}: {alarm['sentence']}", BESIDE, subsequent_indent="    ")
 
 
+def _left_out(augmenter: Augmenter, row: Mapping[str, float]) -> list[type[DifferentiableTransform]]:
+    """List the choices that the run began with and its augmenter no longer has."""
+    kept = set(map(type, augmenter.transforms))
+    return [kind for kind in all_transforms() if f"{kind.__name__}.probability" in row and kind not in kept]
+
+
 def _use(axes: Axes, augmenter: Augmenter, rows: Rows) -> None:
     steps = [row["step"] for row in rows]
-    curves = [[item.use for item in at(augmenter, row)] for row in rows]
-    order = sorted(range(len(augmenter.transforms)), key=lambda k: -curves[-1][k])
-    for rank, k in enumerate(order):
-        curve = [use[k] for use in curves]
+    uses = [[item.use for item in at(augmenter, row)] for row in rows]
+    curves = {transform.label: [use[k] for use in uses] for k, transform in enumerate(augmenter.transforms)}
+    # Of a choice the use is its probability.
+    for kind in _left_out(augmenter, rows[0]):
+        curves[kind.label] = [row[f"{kind.__name__}.probability"] for row in rows]
+    order = sorted(curves, key=lambda label: -max(curves[label]))
+    for rank, label in enumerate(order):
+        curve = curves[label]
         looks: dict[str, Any] = {"color": FAINT, "linewidth": 0.8, "zorder": 0}
         if rank < NAMED:
             looks = {
                 "color": COLOURS[rank],
                 "linestyle": STYLES[rank % 2],
-                "label": augmenter.transforms[k].label,
+                "label": label,
             }
         axes.plot(steps, curve, marker="." if len(steps) == 1 else None, **looks)
     plain(axes).set(ylim=(0, 1.02), xlim=(0, steps[-1] * 1.02), ylabel="use")
