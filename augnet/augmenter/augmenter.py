@@ -28,7 +28,8 @@ def default_transforms() -> list[DifferentiableTransform]:
     return [
         tf.MirrorLeftRight(), tf.MirrorUpDown(), tf.Rotate(), tf.TranslateX(), tf.TranslateY(), tf.ShearX(),
         tf.ShearY(), tf.Scale(), tf.Aspect(), tf.Brightness(), tf.Contrast(), tf.Saturation(), tf.Hue(), tf.Gamma(),
-        tf.Sharpness(), tf.GaussianBlur(), tf.GaussianNoise(), tf.Erase(),
+        tf.AutoContrast(), tf.Equalize(), tf.Solarize(), tf.Posterize(), tf.Sharpness(), tf.GaussianBlur(),
+        tf.GaussianNoise(), tf.Erase(),
     ]  # fmt: skip
 
 

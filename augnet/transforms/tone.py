@@ -60,6 +60,7 @@ class Solarize(DifferentiableTransform):
     unit: ClassVar[str] = "of full scale"
     label: ClassVar[str] = "solarize"
     kind: ClassVar = "colour"
+    customary: ClassVar[float] = 0.14
     maximum: ClassVar[float] = 1.0
     signed: ClassVar[bool] = False
 
@@ -87,6 +88,7 @@ class Posterize(DifferentiableTransform):
     unit: ClassVar[str] = "bits removed"
     label: ClassVar[str] = "fewer levels"
     kind: ClassVar = "colour"
+    customary: ClassVar[float] = 0.14
     maximum: ClassVar[float] = 7.0
     signed: ClassVar[bool] = False
     relaxed: ClassVar[bool] = True
@@ -117,6 +119,7 @@ class Equalize(DifferentiableTransform):
     unit: ClassVar[str] = "of the way"
     label: ClassVar[str] = "equalize"
     kind: ClassVar = "colour"
+    customary: ClassVar[float] = 0.14
     maximum: ClassVar[float] = 1.0
     signed: ClassVar[bool] = False
 
@@ -153,6 +156,7 @@ class AutoContrast(DifferentiableTransform):
     unit: ClassVar[str] = "of the way"
     label: ClassVar[str] = "automatic contrast"
     kind: ClassVar = "colour"
+    customary: ClassVar[float] = 0.14
     maximum: ClassVar[float] = 1.0
     signed: ClassVar[bool] = False
 
