@@ -6,6 +6,7 @@ import importlib
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -197,3 +198,32 @@ def test_an_exponent_is_that_of_a_power_law(benchmark_script):
     assert benchmark_script("measuring").exponent(sizes, [3 * size**0.7 for size in sizes]) == pytest.approx(
         0.7, rel=1e-5
     )
+
+
+def test_a_policy_set_by_hand_has_the_probabilities_named_and_else_those_of_the_start(benchmark_script):
+    bench = benchmark_script("set_by_hand")
+    start, other = (bench.by_hand(*asked, 3) for asked in (({}, []), ({"Hue": 0.6, "MirrorLeftRight": 1.0}, ["Erase"])))
+    images = torch.rand(4, 3, 16, 16)
+    before, now = ({type(i.transform).__name__: i for i in augmenter.summary(images)} for augmenter in (start, other))
+    assert set(before) - set(now) == {"Erase"}
+    assert now["Hue"].probability == pytest.approx(0.6)
+    assert now["MirrorLeftRight"].probability == pytest.approx(0.99, abs=1e-3)
+    assert all(now[name] == before[name] for name in set(now) - {"Hue", "MirrorLeftRight"})
+    with pytest.raises(ValueError, match="Tint is none of the default transforms"):
+        bench.by_hand({"Tint": 0.5}, [], 3)
+
+
+def test_policies_set_by_hand_and_fixed_ones_are_retrained_alike(benchmark_script, tmp_path):
+    """A policy that does nothing trains the same classifier as no augmentation."""
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "images.npz", images=rng.integers(0, 256, (48, 16, 16), np.uint8), labels=np.arange(48) % 2)
+    bench = benchmark_script("set_by_hand")
+    common = [str(tmp_path / "images.npz"), "--train=16", "--val=8", "--seeds=0", f"--table={tmp_path / 'table.csv'}"]
+    common += ["--schedule.inner_steps=3", "--schedule.warmup=0", "--schedule.batch_size=8", "--classifier.name=test_resnet"]
+    names = [type(t).__name__ for t in bench.default_transforms()]
+    bench.main([*common, "--arm=none"])
+    bench.main([*common, "--without", *names[1:], "--set", f"{names[0]}=0.01"])
+    none, by_hand = read(tmp_path / "table.csv")
+    assert (none["policy"], by_hand["policy"][:5]) == ("none", "start")
+    assert none["steps"] == by_hand["steps"] == "3"
+    assert float(none["loss"]) == pytest.approx(float(by_hand["loss"]), abs=0.05)
