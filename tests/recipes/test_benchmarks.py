@@ -219,7 +219,8 @@ def test_policies_set_by_hand_and_fixed_ones_are_retrained_alike(benchmark_scrip
     np.savez(tmp_path / "images.npz", images=rng.integers(0, 256, (48, 16, 16), np.uint8), labels=np.arange(48) % 2)
     bench = benchmark_script("set_by_hand")
     common = [str(tmp_path / "images.npz"), "--train=16", "--val=8", "--seeds=0", f"--table={tmp_path / 'table.csv'}"]
-    common += ["--schedule.inner_steps=3", "--schedule.warmup=0", "--schedule.batch_size=8", "--classifier.name=test_resnet"]
+    common += ["--schedule.inner_steps=3", "--schedule.warmup=0", "--schedule.batch_size=8"]
+    common += ["--classifier.name=test_resnet"]
     names = [type(t).__name__ for t in bench.default_transforms()]
     bench.main([*common, "--arm=none"])
     bench.main([*common, "--without", *names[1:], "--set", f"{names[0]}=0.01"])
