@@ -9,7 +9,6 @@ to --table. Settings of the recipe may follow, such as `--schedule.outer_every 8
 """
 
 import argparse
-import csv
 import dataclasses
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 import albumentations as A
 import cv2
 import torch
+from measuring import append
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
@@ -118,12 +118,7 @@ def main() -> None:
             "learned": "; ".join(item.words for item in trainer.learned()) if options.arm == "learned" else "",
         }  # fmt: skip
         print({name: row[name] for name in list(row)[:7]}, flush=True)
-        fresh = not options.table.exists()
-        with options.table.open("a", newline="") as file:
-            writer = csv.DictWriter(file, list(row))
-            if fresh:
-                writer.writeheader()
-            writer.writerow(row)
+        append(row, options.table)
 
 
 if __name__ == "__main__":

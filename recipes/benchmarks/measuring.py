@@ -128,6 +128,16 @@ def publish(rows: Sequence[dict[str, object]], path: Path | None, note: str = ""
             )
 
 
+def append(row: dict[str, object], path: Path) -> None:
+    """Add a row to a CSV file, and before the first one the names of its columns."""
+    fresh = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, list(row))
+        if fresh:
+            writer.writeheader()
+        writer.writerow(row)
+
+
 def readable(value: object) -> str:
     """Write a number with three digits that count."""
     if not isinstance(value, float):

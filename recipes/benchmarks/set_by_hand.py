@@ -11,12 +11,13 @@ may follow, such as `--inner.precision bfloat16 --schedule.inner_steps 1500`.
 """
 
 import argparse
-import csv
 import dataclasses
+import re
 import tempfile
 from pathlib import Path
 
 import torch
+from measuring import append
 
 from augnet.augmenter import Augmenter, AugmenterConfig, default_transforms
 from augnet.augmenter.policy import GAIN, LEAST_PROBABILITY
@@ -70,6 +71,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--val", type=int, default=1000)
     parser.add_argument("--table", type=Path, default=Path("set_by_hand.csv"))
     options, settings = parser.parse_known_args(arguments)
+    if options.arm and (options.set or options.without):
+        parser.error("--arm is in place of a policy set by hand; leave out --set and --without, or --arm")
+    if strange := [each for each in options.set if not re.fullmatch(r"\w+=(0|1|0?\.\d+|1\.0*)", each)]:
+        parser.error(f"--set takes NAME=P with P from 0 to 1, such as MirrorLeftRight=0.5, found {strange[0]!r}")
     torch.set_num_threads(1)
     source = source_from(options.data)
     source = dataclasses.replace(source, test_size=0.5, train_size=options.train, val_size=options.val)
@@ -90,12 +95,7 @@ def main(arguments: list[str] | None = None) -> None:
             "accuracy": round(100 * found.measures.accuracy, 2), "loss": round(found.measures.loss, 4),
         }  # fmt: skip
         print(row, flush=True)
-        fresh = not options.table.exists()
-        with options.table.open("a", newline="") as file:
-            writer = csv.DictWriter(file, list(row))
-            if fresh:
-                writer.writeheader()
-            writer.writerow(row)
+        append(row, options.table)
 
 
 if __name__ == "__main__":

@@ -33,3 +33,16 @@ def test_pieces_change_nothing(monkeypatch, large, dtype):
     assert torch.equal(found[2], images[2])
     scale, rounding = (255, 0.51) if dtype == torch.uint8 else (1, 1e-3 if dtype == torch.float16 else 1e-5)
     assert float((found.double() - scale * expected).abs().max()) <= rounding
+
+
+def test_steps_are_the_same_in_pieces(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    torch.manual_seed(0)
+    made = Augmenter(AugmenterConfig(transforms=[tf.Equalize(), tf.Posterize()], start_probability=0.5), 3)
+    images = torch.randint(256, (5, 3, 20, 24), dtype=torch.uint8)
+    rows, found = draw(made, images, noise=made.draw_noise(5)), []
+    for large in (0, 2**40):
+        monkeypatch.setattr(fuse, "LARGE", large)
+        found.append(augment(made, images, rows))
+    assert torch.equal(*found)
+    assert not torch.equal(found[0], images)

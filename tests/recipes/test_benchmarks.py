@@ -213,18 +213,24 @@ def test_a_policy_set_by_hand_has_the_probabilities_named_and_else_those_of_the_
         bench.by_hand({"Tint": 0.5}, [], 3)
 
 
-def test_policies_set_by_hand_and_fixed_ones_are_retrained_alike(benchmark_script, tmp_path):
-    """A policy that does nothing trains the same classifier as no augmentation."""
+def test_policies_set_by_hand_and_fixed_ones_are_retrained_alike(benchmark_script, tmp_path, capsys):
+    """Images that are their own mirror images train the same classifier mirrored half of the time as not at all."""
     rng = np.random.default_rng(0)
-    np.savez(tmp_path / "images.npz", images=rng.integers(0, 256, (48, 16, 16), np.uint8), labels=np.arange(48) % 2)
+    half = rng.integers(0, 256, (48, 16, 8), np.uint8)
+    np.savez(tmp_path / "images.npz", images=np.concatenate([half, half[..., ::-1]], 2), labels=np.arange(48) % 2)
     bench = benchmark_script("set_by_hand")
     common = [str(tmp_path / "images.npz"), "--train=16", "--val=8", "--seeds=0", f"--table={tmp_path / 'table.csv'}"]
     common += ["--schedule.inner_steps=3", "--schedule.warmup=0", "--schedule.batch_size=8"]
     common += ["--classifier.name=test_resnet"]
     names = [type(t).__name__ for t in bench.default_transforms()]
     bench.main([*common, "--arm=none"])
-    bench.main([*common, "--without", *names[1:], "--set", f"{names[0]}=0.01"])
-    none, by_hand = read(tmp_path / "table.csv")
+    bench.main([*common, "--without", *names[1:], "--set", f"{names[0]}=0.5"])
+    bench.main([*common, "--arm=TrivialAugmentWide"])
+    none, by_hand, other = read(tmp_path / "table.csv")
     assert (none["policy"], by_hand["policy"][:5]) == ("none", "start")
     assert none["steps"] == by_hand["steps"] == "3"
-    assert float(none["loss"]) == pytest.approx(float(by_hand["loss"]), abs=0.05)
+    assert none["loss"] == by_hand["loss"] != other["loss"]
+    for wrong in (["--set", "Hue"], ["--set", "Hue=2"], ["--arm=none", "--without", "Hue"]):
+        with pytest.raises(SystemExit, match="2"):
+            bench.main([*common, *wrong])
+    assert "leave out --set and --without" in capsys.readouterr().err
