@@ -27,8 +27,8 @@ def default_transforms() -> list[DifferentiableTransform]:
     """Return the members that an augmenter has unless told otherwise: all that cost little."""
     return [
         tf.MirrorLeftRight(), tf.MirrorUpDown(), tf.Rotate(), tf.TranslateX(), tf.TranslateY(), tf.ShearX(),
-        tf.ShearY(), tf.Scale(), tf.Aspect(), tf.Brightness(), tf.Contrast(), tf.Saturation(), tf.Hue(), tf.Gamma(),
-        tf.AutoContrast(), tf.Equalize(), tf.Solarize(), tf.Posterize(), tf.Sharpness(), tf.GaussianBlur(),
+        tf.ShearY(), tf.Scale(), tf.Aspect(), tf.Brightness(), tf.Contrast(), tf.Saturation(), tf.Hue(), tf.Greyscale(),
+        tf.Gamma(), tf.AutoContrast(), tf.Equalize(), tf.Solarize(), tf.Posterize(), tf.Sharpness(), tf.GaussianBlur(),
         tf.GaussianNoise(), tf.Erase(),
     ]  # fmt: skip
 
@@ -237,7 +237,7 @@ class Augmenter(nn.Module):
             choice is the one turned, negative where the choice was not done before, and 0 for what was not turned.
 
         Raises:
-            ValueError: if no transform is a choice.
+            ValueError: if no transform is a choice that is turned.
         """
         augmented, policy, residual = self._augment(images, noise)
         if policy is None:
@@ -269,23 +269,23 @@ class Augmenter(nn.Module):
 
     @torch.no_grad()
     def _turn(self, images: Tensor, noise: Tensor, policy: Policy, residual: Tensor | None) -> tuple[Tensor, Tensor]:
-        choice = torch.tensor([transform.choice for transform in self.transforms], device=noise.device)
-        if not any(transform.choice for transform in self.transforms):
-            raise ValueError("none of this augmenter's transforms is a choice, so there is nothing to turn")
+        turned = torch.tensor([transform.turned for transform in self.transforms], device=noise.device)
+        if not any(transform.turned for transform in self.transforms):
+            raise ValueError("none of this augmenter's transforms is a choice that can be turned")
         # What is hardly ever done, or hardly ever not, has little left to learn, and its turn comes more seldom.
         rate = policy.probability * (1 - policy.probability)
         # A choice has no magnitude, so its noise is still free to say which one is turned: of clocks that ring at these
         # rates, the first.
         free = noise[:, self.config.noise_channels :][:, : len(self.transforms)]
         waits = -((1 + free) / 2).clamp(min=torch.finfo(free.dtype).tiny).log() / rate
-        which = waits.masked_fill(~choice, torch.inf).argmin(dim=-1, keepdim=True)
+        which = waits.masked_fill(~turned, torch.inf).argmin(dim=-1, keepdim=True)
         is_turned = torch.zeros_like(policy.amounts).scatter(1, which, 1.0)
         done = (policy.amounts != 0).to(policy.amounts)
         amounts = torch.where(is_turned > 0, 1 - done, policy.amounts)
         augmented = fuse.apply(self.transforms, images, amounts, self.draws(noise))
         if residual is not None:
             augmented = (augmented + residual).clamp(0, 1)
-        rarity = (rate * choice).sum(-1, keepdim=True) / rate
+        rarity = (rate * turned).sum(-1, keepdim=True) / rate
         # What is always done has a rate of 0.
         return augmented, torch.where(is_turned > 0, (2 * done - 1) * rarity, 0)
 

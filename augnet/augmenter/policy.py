@@ -4,11 +4,11 @@ For transform k an image has a centre c and a spread s, both in magnitudes (1 st
 with noise u uniform on (-1, 1) its magnitude is m = c + s u: signed transforms get the amount limit · m, the others
 limit · |m|. It is applied with probability p; a choice, such as a mirror, has nothing but its p.
 
-No gradient passes through a choice. Its probability learns from the influence of an image on the validation loss, with
-the choice and without it (`OuterLevel.step`): unbiased, where relaxed Bernoulli and straight-through gradients are not,
-but for batch norm, through which images see each other, and for the projection, which treats images of the batch and
-turned ones a little differently (recipes/benchmarks/tried.md). The other transforms exist at amount 0 too, so their
-probabilities learn from slopes.
+No gradient passes through a choice that is turned, such as a mirror. Its probability learns from the influence of an
+image on the validation loss, with the choice and without it (`OuterLevel.step`): unbiased, where relaxed Bernoulli and
+straight-through gradients are not, but for batch norm, through which images see each other, and for the projection,
+which treats images of the batch and turned ones a little differently (recipes/benchmarks/tried.md). The other
+transforms exist between done and not done too, so their probabilities learn from slopes.
 
 A strength other than 1 scales centre, spread and the probability of choices; magnitudes stop at 1 all the same.
 """
@@ -65,6 +65,7 @@ class PolicyHead(nn.Module):
     signed: Tensor
     gated: Tensor
     choice: Tensor
+    turned: Tensor
 
     def __init__(
         self,
@@ -87,6 +88,7 @@ class PolicyHead(nn.Module):
         gated = torch.tensor([t.choice or gates == "all" for t in transforms])
         self.register_buffer("gated", gated, persistent=False)
         self.register_buffer("choice", torch.tensor([t.choice for t in transforms]), persistent=False)
+        self.register_buffer("turned", torch.tensor([t.turned for t in transforms]), persistent=False)
 
     def forward(
         self,
@@ -99,14 +101,14 @@ class PolicyHead(nn.Module):
         centre, spread, probability = self._ranges(features, strength)
         drawn = dice + 1 < 2 * probability
         chances = torch.where(drawn, probability, 1 - probability)
-        magnitude = self._magnitude(centre, spread, noise)
         ones = torch.ones_like(probability)
+        magnitude = torch.where(self.choice, ones, self._magnitude(centre, spread, noise))
         # Forward done or not done; backward the trapezoid rule between the two (ReinMax, Liu et al. 2023): the slope at
         # either end, each weighted as if both ends were as likely.
         slope = (0.5 / chances).detach()
         gate = drawn.to(probability) + slope * (probability - probability.detach())
         amounts = torch.where(self.gated, gate, ones) * self.limit * magnitude
-        amounts = torch.where(self.choice, drawn.to(amounts), amounts)
+        amounts = torch.where(self.turned, drawn.to(amounts), amounts)
         probability = torch.where(self.gated, probability, ones)
         use = probability * torch.where(self.choice, ones, (centre.abs() + spread).clamp(max=1))
         return Policy(centre, spread, probability, amounts, use)

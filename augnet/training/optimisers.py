@@ -15,8 +15,8 @@ from augnet.recipe import InnerConfig, OuterConfig
 FROM_SCRATCH = {"sgd": 0.1, "adamw": 1e-3}
 FINETUNE_SHARE = 0.1
 WEIGHT_DECAY = {"sgd": 5e-4, "adamw": 0.05}
-# A choice moves so much further than other entries, beside its own step. With kinds leading by 3 as well, shifts on
-# CIFAR-10 sank from 0.5 to 0.16, and with them the accuracy (recipes/benchmarks/tried.md).
+# A choice that is turned moves so much further than other entries, beside its own step. With kinds leading by 3 as
+# well, shifts on CIFAR-10 sank from 0.5 to 0.16, and with them the accuracy (recipes/benchmarks/tried.md).
 LEAD = 3.0
 # Gradients from which on their spread is believed.
 LEAST = 10
@@ -42,18 +42,18 @@ def outer_optimiser(augmenter: Augmenter, config: OuterConfig) -> torch.optim.Op
     """Make the augmenter's optimiser, which moves what shows above the noise, and faster what shows more clearly.
 
     That is what transforms of one kind have in common in their spreads, and in their probabilities; and the probability
-    of a choice, which learns from an image with the choice and without, and moves from the start.
+    of a choice that is turned, which learns from an image with the choice and without, and moves from the start.
     """
     settings: dict[str, Any] = {"lr": config.learning_rate, "betas": config.betas}
     transforms = augmenter.transforms
     kinds = sorted({t.kind for t in transforms if t.kind})
-    alike = [[float(t.kind == kind and not t.choice) for t in transforms] for kind in kinds]
-    choices = [[LEAD * (t is choice) for t in transforms] for choice in transforms if choice.choice]
+    alike = [[float(t.kind == kind and not t.turned) for t in transforms] for kind in kinds]
+    choices = [[LEAD * (t is choice) for t in transforms] for choice in transforms if choice.turned]
     none = [0.0] * len(transforms)
     groups = [[*none, *row, *none] for row in alike] + [[*none, *none, *row] for row in alike + choices]
     if augmenter.head is None or not groups:
         return ShrinkingAdam(augmenter.parameters(), config.significance, **settings)
-    trusted = torch.tensor([False] * 2 * len(transforms) + [t.choice for t in transforms])
+    trusted = torch.tensor([False] * 2 * len(transforms) + [t.turned for t in transforms])
     settings.update(shared=augmenter.head.linear.bias, groups=torch.tensor(groups), trusted=trusted)
     return SharingAdam(augmenter.parameters(), config.significance, **settings)
 

@@ -66,7 +66,7 @@ class OuterLevel:
         self.noise = NoiseMeter()
         self.notes: list[str] = []
         self.by_differences = self._no_double_backward(sample)
-        self.has_choices = any(transform.choice for transform in augmenter.transforms)
+        self.has_choices = any(transform.turned for transform in augmenter.transforms)
 
     def step(self, number: int, batch: Batch, val_batch: Batch, dropout_seed: int) -> TrainingGradient:
         """Update the augmenter, at classifier update `number` (from 0); leave the classifier as it is.

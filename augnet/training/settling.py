@@ -12,11 +12,11 @@ UNWANTED = 2 / 3
 
 
 def settled(augmenter: Augmenter, images: Float[Tensor, "b c h w"]) -> tuple[Augmenter, list[Learned]]:
-    """Leave out choices that were learned down to less than two thirds of how often they were made at the start.
+    """Leave out mirrors and quarter turns that were learned down to less than two thirds of how often they were made.
 
-    What falls is not wanted, and would go to 0 if there were time: the nearer it is, the less there is to learn from.
-    The little that is left does harm where classes are rare: with one traffic sign in 20 mirrored, for every three true
-    *keep left* there is a false one (`recipes/benchmarks/tried.md`).
+    That is at the start. What falls is not wanted, and would go to 0 if there were time: the nearer it is, the less
+    there is to learn from. The little that is left does harm where classes are rare: with one traffic sign in 20
+    mirrored, for every three true *keep left* there is a false one (`recipes/benchmarks/tried.md`).
 
     Args:
         augmenter: as it was learned; it stays as it is.
@@ -30,7 +30,7 @@ def settled(augmenter: Augmenter, images: Float[Tensor, "b c h w"]) -> tuple[Aug
     unwanted = [
         item
         for item in augmenter.summary(images)
-        if item.transform.choice
+        if item.transform.turned
         and item.probability < UNWANTED * first_probability(item.transform, config.start_probability)
     ]
     if not unwanted or (len(unwanted) == len(augmenter.transforms) and not config.residual_limit):

@@ -290,6 +290,7 @@ class Greyscale(LinearColour):
 
     unit: ClassVar[str] = "done or not"
     label: ClassVar[str] = "greyscale"
+    customary: ClassVar[float] = 0.25
     choice: ClassVar[bool] = True
     signed: ClassVar[bool] = False
     needs_rgb: ClassVar[bool] = True

@@ -108,6 +108,13 @@ class DifferentiableTransform(ABC):
         amount = amount.to(images.dtype) if isinstance(amount, Tensor) else amount
         return straight_through_clamp(self.transform(images, amount, noise.to(images.dtype)))
 
+    @property
+    def turned(self) -> bool:
+        """Whether its probability learns from images with it and without (`Augmenter.augment_both_ways`), and from no
+        gradient: so it is with choices whose blends are no images that one would see.
+        """
+        return False
+
     @abstractmethod
     def transform(
         self, images: Float[Tensor, "b c h w"], amount: Amount, noise: Float[Tensor, "b d"]

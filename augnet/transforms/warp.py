@@ -131,6 +131,11 @@ class Warp(DifferentiableTransform):
     kind: ClassVar = "geometry"
     projective: ClassVar[bool] = False
 
+    @property
+    def turned(self) -> bool:
+        """Whether it is a choice: of a mirror image there is no half."""
+        return self.choice
+
     @abstractmethod
     def entries(self, amount: Amount, height: int, width: int) -> Entries:
         """Give the entries of `matrix`."""

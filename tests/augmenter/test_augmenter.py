@@ -8,7 +8,7 @@ import torch
 from augnet import transforms as tf
 from augnet.augmenter import Augmenter, AugmenterConfig, default_transforms, load
 from augnet.augmenter.file import to_bytes
-from augnet.augmenter.policy import LEAST_PROBABILITY
+from augnet.augmenter.policy import GAIN, LEAST_PROBABILITY
 from augnet.transforms import fuse
 
 PAPER = AugmenterConfig(transforms=[], residual_limit=1.0, depth=2, width=8, noise_channels=1)
@@ -166,9 +166,41 @@ def test_something_must_be_left_to_do():
         augmenter.without([tf.Rotate()])
 
 
+@pytest.mark.parametrize("transform", [tf.Invert(), tf.Greyscale()])
+@pytest.mark.parametrize("start", [0.1, 0.5, 0.8])
+def test_a_choice_of_colour_learns_from_the_slope_of_its_blend(transform, start):
+    """The mean over both outcomes of the slope of f, linear in the image, is f(done) - f(not done), times that of the
+    probability p = LEAST + (1 - 2 LEAST) sigmoid(GAIN b): exactly, since f is linear between the two.
+    """
+    augmenter = Augmenter(AugmenterConfig(transforms=[transform], start_probability=start), 3).double()
+    x, noise = images(1).double(), augmenter.draw_noise(1).double()
+    weigh = torch.linspace(-1, 2, x.numel(), dtype=x.dtype).view_as(x)
+    found, ends = 0.0, {}
+    for done in (False, True):
+        noise[:, 2] = -1.0 if done else 0.999
+        policy, y = augmenter.policy(x, noise), augmenter(x, noise)
+        assert policy.amounts.tolist() == [[float(done)]]
+        chance = float(policy.probability.detach()) if done else 1 - float(policy.probability.detach())
+        ends[done] = float((weigh * y).sum().detach())
+        (slope,) = torch.autograd.grad((weigh * y).sum(), augmenter.head.linear.bias)
+        found = found + chance * slope
+    expected = GAIN * (1 - 2 * LEAST_PROBABILITY) * start * (1 - start) * (ends[True] - ends[False])
+    torch.testing.assert_close(found, torch.tensor([0.0, 0.0, expected], dtype=x.dtype), rtol=1e-5, atol=1e-9)
+
+
+def test_what_is_turned_are_the_choices_that_move_pixels_and_no_gradient_teaches_them():
+    augmenter, x = Augmenter(AugmenterConfig(), 3), images(32)
+    augmenter(x, augmenter.draw_noise(32)).square().sum().backward()
+    slopes = augmenter.head.linear.bias.grad.view(3, -1)[2].tolist()
+    turned = {type(t) for t in augmenter.transforms if t.turned}
+    assert turned == {tf.MirrorLeftRight, tf.MirrorUpDown}
+    assert {type(t) for t, slope in zip(augmenter.transforms, slopes, strict=True) if slope == 0} == turned
+    assert {type(t) for t in augmenter.transforms if t.choice} == turned | {tf.Greyscale}
+
+
 def test_what_has_no_choice_has_none_to_turn():
-    augmenter, x = Augmenter(AugmenterConfig(transforms=[tf.Rotate()]), 3), images()
-    with pytest.raises(ValueError, match="none of this augmenter's transforms is a choice"):
+    augmenter, x = Augmenter(AugmenterConfig(transforms=[tf.Rotate(), tf.Invert()]), 3), images()
+    with pytest.raises(ValueError, match="none of this augmenter's transforms is a choice that can be turned"):
         augmenter.augment_both_ways(x, augmenter.draw_noise(len(x)))
 
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from augnet import Augmenter, AugmenterConfig, OuterConfig
 from augnet.training.optimisers import LEAD, LEAST, SharingAdam, ShrinkingAdam, outer_optimiser
-from augnet.transforms import Brightness, Contrast, Erase, MirrorLeftRight, Rotate, Sharpness, ShearX
+from augnet.transforms import Brightness, Contrast, Erase, Invert, MirrorLeftRight, Rotate, Sharpness, ShearX
 
 GROUPS = torch.tensor([[1.0, 1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 3.0, 0.0]], dtype=torch.float64)
 
@@ -157,8 +157,8 @@ def test_noise_moves_no_entry_but_the_trusted_ones():
     assert found[1:, trusted].all()
 
 
-def test_of_a_policy_choices_are_trusted_and_nothing_else():
-    transforms = [MirrorLeftRight(), Rotate(), ShearX(), Brightness(), Sharpness()]
+def test_of_a_policy_choices_that_are_turned_are_trusted_and_nothing_else():
+    transforms = [MirrorLeftRight(), Rotate(), ShearX(), Brightness(), Invert(), Sharpness()]
     augmenter = Augmenter(AugmenterConfig(transforms=transforms), channels=3)
     before = {name: weight.detach().clone() for name, weight in augmenter.named_parameters()}
     optimiser = outer_optimiser(augmenter, OuterConfig())
