@@ -3,11 +3,12 @@
     python recipes/benchmarks/set_by_hand.py path/to/signs.npz --set MirrorLeftRight=0.01 TranslateX=0.3 --seeds 0 1 2
     python recipes/benchmarks/set_by_hand.py path/to/signs.npz --arm RandAugment --seeds 0 1 2
 
-The policy is the default start, with the probabilities that `--set` names in place of its own and without the
-transforms that `--without` names; nothing is learned. Give it training images alone: it sets half of them apart to test
-on (of grouped images, other groups), and retrains on 2,000 and 1,000 of the rest, so defaults can be chosen by it and
-no test image takes part. `--split` cuts anew. One thread. Appends a row per training to --table. Settings of the recipe
-may follow, such as `--inner.precision bfloat16 --schedule.inner_steps 1500`.
+The policy is the default start, with the probabilities that `--set` names in place of its own, also of transforms that
+are not among the default ones, and without those that `--without` names; nothing is learned. Give it training images
+alone: it sets half of them apart to test on (of grouped images, other groups), and retrains on 2,000 and 1,000 of the
+rest, so defaults can be chosen by it and no test image takes part. `--split` cuts anew. One thread. Appends a row per
+training to --table. Settings of the recipe may follow, such as `--inner.precision bfloat16
+--schedule.inner_steps 1500`.
 """
 
 import argparse
@@ -28,18 +29,20 @@ from augnet.compare.retraining import Training, key_of, retrain
 from augnet.data import source_from
 from augnet.recipe import Recipe
 from augnet.training import IFTTrainer
+from augnet.transforms import named
 
 
 def by_hand(probabilities: dict[str, float], without: list[str], channels: int) -> Augmenter:
     """Make the augmenter of the default start, but for some probabilities.
 
     Raises:
-        ValueError: if a name is not that of a default transform.
+        ValueError: if one that is to be left out is not a default transform, or there is none of that name.
     """
     names = [type(t).__name__ for t in default_transforms()]
-    if strange := [name for name in [*probabilities, *without] if name not in names]:
+    if strange := [name for name in without if name not in names]:
         raise ValueError(f"{strange[0]} is none of the default transforms, which are {', '.join(names)}")
     members = [t for t in default_transforms() if type(t).__name__ not in without]
+    members += [named(name)() for name in probabilities if name not in names]
     augmenter = Augmenter(AugmenterConfig(transforms=members), channels)
     for k, transform in enumerate(augmenter.transforms):
         asked = probabilities.get(type(transform).__name__)
@@ -75,6 +78,8 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error("--arm is in place of a policy set by hand; leave out --set and --without, or --arm")
     if strange := [each for each in options.set if not re.fullmatch(r"\w+=(0|1|0?\.\d+|1\.0*)", each)]:
         parser.error(f"--set takes NAME=P with P from 0 to 1, such as MirrorLeftRight=0.5, found {strange[0]!r}")
+    if both := {each.split("=")[0] for each in options.set} & set(options.without):
+        parser.error(f"{min(both)} is named by --set and by --without; leave it out of one of them")
     torch.set_num_threads(1)
     source = source_from(options.data)
     source = dataclasses.replace(source, test_size=0.5, train_size=options.train, val_size=options.val)

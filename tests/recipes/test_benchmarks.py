@@ -202,15 +202,22 @@ def test_an_exponent_is_that_of_a_power_law(benchmark_script):
 
 def test_a_policy_set_by_hand_has_the_probabilities_named_and_else_those_of_the_start(benchmark_script):
     bench = benchmark_script("set_by_hand")
-    start, other = (bench.by_hand(*asked, 3) for asked in (({}, []), ({"Hue": 0.6, "MirrorLeftRight": 1.0}, ["Erase"])))
+    start, other = (
+        bench.by_hand(*asked, 3)
+        for asked in (({}, []), ({"Hue": 0.6, "MirrorLeftRight": 1.0, "Invert": 0.4}, ["Erase"]))
+    )
     images = torch.rand(4, 3, 16, 16)
     before, now = ({type(i.transform).__name__: i for i in augmenter.summary(images)} for augmenter in (start, other))
     assert set(before) - set(now) == {"Erase"}
+    assert set(now) - set(before) == {"Invert"}
     assert now["Hue"].probability == pytest.approx(0.6)
+    assert now["Invert"].probability == pytest.approx(0.4)
     assert now["MirrorLeftRight"].probability == pytest.approx(0.99, abs=1e-3)
-    assert all(now[name] == before[name] for name in set(now) - {"Hue", "MirrorLeftRight"})
-    with pytest.raises(ValueError, match="Tint is none of the default transforms"):
+    assert all(now[name] == before[name] for name in set(now) - {"Hue", "MirrorLeftRight", "Invert"})
+    with pytest.raises(ValueError, match="no transform named 'Tint'"):
         bench.by_hand({"Tint": 0.5}, [], 3)
+    with pytest.raises(ValueError, match="Invert is none of the default transforms"):
+        bench.by_hand({}, ["Invert"], 3)
 
 
 def test_policies_set_by_hand_and_fixed_ones_are_retrained_alike(benchmark_script, tmp_path, capsys):
@@ -230,7 +237,12 @@ def test_policies_set_by_hand_and_fixed_ones_are_retrained_alike(benchmark_scrip
     assert (none["policy"], by_hand["policy"][:5]) == ("none", "start")
     assert none["steps"] == by_hand["steps"] == "3"
     assert none["loss"] == by_hand["loss"] != other["loss"]
-    for wrong in (["--set", "Hue"], ["--set", "Hue=2"], ["--arm=none", "--without", "Hue"]):
+    for wrong in (
+        ["--set", "Hue"],
+        ["--set", "Hue=2"],
+        ["--set", "Hue=0.5", "--without", "Hue"],
+        ["--arm=none", "--without", "Hue"],
+    ):
         with pytest.raises(SystemExit, match="2"):
             bench.main([*common, *wrong])
     assert "leave out --set and --without" in capsys.readouterr().err
