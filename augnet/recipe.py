@@ -109,8 +109,8 @@ class OuterConfig:
     """How the augmenter is trained: Adam on the hypergradient.
 
     Args:
-        learning_rate: at its peak; what transforms of a kind have in common is added, and mirrors move four times as
-            fast.
+        learning_rate: at its peak; what transforms of a kind have in common is added, and mirrors and quarter
+            turns move four times as fast.
         rise: share of the training over which the learning rate rises from 0; after it, a cosine to 0. While the
             classifier still learns fast, the hypergradient sees what helps its next steps, which is mild augmentation,
             and not what helps in the end (`recipes/benchmarks/tried.md`).
@@ -118,7 +118,8 @@ class OuterConfig:
             memory, so that little is changed where the validation loss has little left to say.
         significance: standard errors by which the mean of all gradients so far must stand out of their noise before a
             weight of the augmenter moves; farther out, steps are shortened less (`ShrinkingAdam`). Probabilities of
-            mirrors, whose gradients are the clearest, move from the start. 0 moves everything, as Adam does.
+            mirrors and quarter turns, whose gradients are the clearest, move from the start. 0 moves everything, as Adam
+            does.
         second_derivative: `differences` of gradients, at half the time and a third of the memory of `exact` double
             backward passes; within batch norm they can miss it widely (see `DifferenceProducts`).
         difference_step: length of a difference, relative to the norm of the weights.

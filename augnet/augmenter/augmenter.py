@@ -233,8 +233,8 @@ class Augmenter(nn.Module):
         Returns:
             What `augment` returns. The turned images, through which no gradient passes. And how a difference between
             before and now tells of the probabilities: of a function of the image, (before − now) times this is an
-            unbiased estimate of its slope by the probability of each choice. It is one over the chance that this
-            choice is the one turned, negative where the choice was not done before, and 0 for what was not turned.
+            unbiased estimate of its slope by the probability of each choice that can be turned. It is one over the
+            chance that this one is, negative where the choice was not done before, and 0 for what was not turned.
 
         Raises:
             ValueError: if no transform is a choice that is turned.

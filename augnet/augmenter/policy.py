@@ -7,8 +7,8 @@ limit · |m|. It is applied with probability p; a choice, such as a mirror, has 
 No gradient passes through a choice that is turned, such as a mirror. Its probability learns from the influence of an
 image on the validation loss, with the choice and without it (`OuterLevel.step`): unbiased, where relaxed Bernoulli and
 straight-through gradients are not, but for batch norm, through which images see each other, and for the projection,
-which treats images of the batch and turned ones a little differently (recipes/benchmarks/tried.md). The other
-transforms exist between done and not done too, so their probabilities learn from slopes.
+which treats images of the batch and turned ones a little differently (recipes/benchmarks/tried.md). Between done and
+not done of all others lie images too (of a choice of colour, blends), so their probabilities learn from slopes.
 
 A strength other than 1 scales centre, spread and the probability of choices; magnitudes stop at 1 all the same.
 """
@@ -105,7 +105,8 @@ class PolicyHead(nn.Module):
         magnitude = torch.where(self.choice, ones, self._magnitude(centre, spread, noise))
         # Forward done or not done; backward the trapezoid rule between the two (ReinMax, Liu et al. 2023): the slope at
         # either end, each weighted as if both ends were as likely.
-        slope = (0.5 / chances).detach()
+        # A strength above 1 makes a choice certain; what then cannot happen, and happens by rounding, has no slope.
+        slope = (0.5 / chances.clamp(min=LEAST_PROBABILITY)).detach()
         gate = drawn.to(probability) + slope * (probability - probability.detach())
         amounts = torch.where(self.gated, gate, ones) * self.limit * magnitude
         amounts = torch.where(self.turned, drawn.to(amounts), amounts)

@@ -37,7 +37,7 @@ def at(augmenter: Augmenter, row: Mapping[str, float]) -> list[Learned]:
 def use_over_time(augmenter: Augmenter, rows: Rows, *, on: Place | None = None) -> Figure:
     """Show the use of each transform over training: the share of its limit that it reaches, times how often.
 
-    Those that were once the most used have names, the others are grey. Choices that were left out in the end are there.
+    Those that were once the most used have names, the others are grey. Mirrors that were left out in the end are there.
     """
     sheet = place(on, 7, 3.4)
     _use(sheet.subplots(), augmenter, rows)
@@ -101,7 +101,7 @@ def _said(number: int, alarm: Mapping[str, Any]) -> list[str]:
 
 
 def _left_out(augmenter: Augmenter, row: Mapping[str, float]) -> list[type[DifferentiableTransform]]:
-    """List the choices that the run began with and its augmenter no longer has."""
+    """List the mirrors and quarter turns that the run began with and its augmenter no longer has."""
     kept = set(map(type, augmenter.transforms))
     return [kind for kind in all_transforms() if f"{kind.__name__}.probability" in row and kind not in kept]
 

@@ -27,7 +27,7 @@ from augnet.training.parts import Part
 
 
 class TurnedImages(NamedTuple):
-    """Training images as they would be with one choice of each turned: done if it was not, and the reverse.
+    """Training images as they would be with one choice of each turned, such as a mirror: done if it was not, and back.
 
     Args:
         images: (b, c, h, w).
@@ -57,7 +57,7 @@ class BatchLoss:
         inner: the classifier and its loss.
         parts: in which the batch passes through the classifier.
         images: x̂, a leaf.
-        turned: the same with a choice turned; None where there are no choices.
+        turned: the same with a choice turned; None where there are no choices that can be turned.
         labels: of the images.
         dropout_seed: the same numbers for every pass.
     """

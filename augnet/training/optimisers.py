@@ -48,9 +48,10 @@ def outer_optimiser(augmenter: Augmenter, config: OuterConfig) -> torch.optim.Op
     transforms = augmenter.transforms
     kinds = sorted({t.kind for t in transforms if t.kind})
     alike = [[float(t.kind == kind and not t.turned) for t in transforms] for kind in kinds]
+    spreading = [[share * (not t.choice) for share, t in zip(row, transforms, strict=True)] for row in alike]
     choices = [[LEAD * (t is choice) for t in transforms] for choice in transforms if choice.turned]
     none = [0.0] * len(transforms)
-    groups = [[*none, *row, *none] for row in alike] + [[*none, *none, *row] for row in alike + choices]
+    groups = [[*none, *row, *none] for row in spreading] + [[*none, *none, *row] for row in alike + choices]
     if augmenter.head is None or not groups:
         return ShrinkingAdam(augmenter.parameters(), config.significance, **settings)
     trusted = torch.tensor([False] * 2 * len(transforms) + [t.turned for t in transforms])

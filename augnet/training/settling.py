@@ -6,15 +6,15 @@ from torch import Tensor
 from augnet.augmenter import Augmenter, Learned
 from augnet.augmenter.policy import first_probability
 
-# Share of its first probability below which a choice is left out. Mirrors begin at 0.3; where they help they ended at
-# 0.25 at least, and where they harm at 0.17 at most (recipes/benchmarks/tried.md).
+# Share of its first probability below which a mirror or a quarter turn is left out. Mirrors begin at 0.3; where they
+# help they ended at 0.25 at least, and where they harm at 0.17 at most (recipes/benchmarks/tried.md).
 UNWANTED = 2 / 3
 
 
 def settled(augmenter: Augmenter, images: Float[Tensor, "b c h w"]) -> tuple[Augmenter, list[Learned]]:
-    """Leave out mirrors and quarter turns that were learned down to less than two thirds of how often they were made.
+    """Leave out mirrors and quarter turns that were learned down to less than two thirds of where they began.
 
-    That is at the start. What falls is not wanted, and would go to 0 if there were time: the nearer it is, the less
+    What falls is not wanted, and would go to 0 if there were time: the nearer it is, the less
     there is to learn from. The little that is left does harm where classes are rare: with one traffic sign in 20
     mirrored, for every three true *keep left* there is a false one (`recipes/benchmarks/tried.md`).
 

@@ -5,9 +5,8 @@
 Processor time of one thread, in turns within one run, so that a busy machine is equally busy to all; means, since what
 a policy draws decides what it costs. *One* is a single uint8 image, as in a worker of a data loader; *batch* is a batch
 of floats for augnet and kornia, of bytes for the others; torchvision's policies, made for images, are also shown image
-by image. `x` is the ratio to
-`LearnedAugment`. Without --file the augmenter is an unlearned one whose transforms are applied with --probability each,
-which for 22 transforms and 0.09 is as many at a time as the policies made by hand apply.
+by image. `x` is the ratio to `LearnedAugment`. Without --file the augmenter is an unlearned one whose transforms are
+applied with --probability each, which for 23 transforms and 0.09 is as many at a time as policies made by hand apply.
 """
 
 import argparse

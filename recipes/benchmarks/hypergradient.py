@@ -188,7 +188,7 @@ def accuracy_rows(
             found = fresh(estimates, settings, state, name, count, burn_in)
             both = found.flatten(0, 1)
             rows[name] = {"method": name, "noise": cosine(found[0], found[1])}
-            # The trainer's own step teaches choices by turning them, which is another gradient than the reference's.
+            # The trainer's own step teaches mirrors by turning them, which is another gradient than the reference's.
             if method is not None:
                 each = [cosine(one[None], plain) for one in both]
                 rows[name] |= {

@@ -3,8 +3,8 @@
     python recipes/benchmarks/set_by_hand.py path/to/signs.npz --set MirrorLeftRight=0.01 TranslateX=0.3 --seeds 0 1 2
     python recipes/benchmarks/set_by_hand.py path/to/signs.npz --arm RandAugment --seeds 0 1 2
 
-The policy is the default start, with the probabilities that `--set` names in place of its own, also of transforms that
-are not among the default ones, and without those that `--without` names; nothing is learned. Give it training images
+The policy is the default start without the transforms that `--without` names, and with the probabilities that `--set`
+names; what `--set` names and is not among the default transforms is added. Nothing is learned. Give it training images
 alone: it sets half of them apart to test on (of grouped images, other groups), and retrains on 2,000 and 1,000 of the
 rest, so defaults can be chosen by it and no test image takes part. `--split` cuts anew. One thread. Appends a row per
 training to --table. Settings of the recipe may follow, such as `--inner.precision bfloat16

@@ -169,8 +169,8 @@ def test_something_must_be_left_to_do():
 @pytest.mark.parametrize("transform", [tf.Invert(), tf.Greyscale()])
 @pytest.mark.parametrize("start", [0.1, 0.5, 0.8])
 def test_a_choice_of_colour_learns_from_the_slope_of_its_blend(transform, start):
-    """The mean over both outcomes of the slope of f, linear in the image, is f(done) - f(not done), times that of the
-    probability p = LEAST + (1 - 2 LEAST) sigmoid(GAIN b): exactly, since f is linear between the two.
+    """The mean over both outcomes of the slope of f is f(done) - f(not done), times that of the probability
+    p = LEAST + (1 - 2 LEAST) sigmoid(GAIN b): exactly where f is quadratic, as the trapezoid rule is.
     """
     augmenter = Augmenter(AugmenterConfig(transforms=[transform], start_probability=start), 3).double()
     x, noise = images(1).double(), augmenter.draw_noise(1).double()
@@ -181,8 +181,9 @@ def test_a_choice_of_colour_learns_from_the_slope_of_its_blend(transform, start)
         policy, y = augmenter.policy(x, noise), augmenter(x, noise)
         assert policy.amounts.tolist() == [[float(done)]]
         chance = float(policy.probability.detach()) if done else 1 - float(policy.probability.detach())
-        ends[done] = float((weigh * y).sum().detach())
-        (slope,) = torch.autograd.grad((weigh * y).sum(), augmenter.head.linear.bias)
+        value = (weigh * y).square().sum()
+        ends[done] = float(value.detach())
+        (slope,) = torch.autograd.grad(value, augmenter.head.linear.bias)
         found = found + chance * slope
     expected = GAIN * (1 - 2 * LEAST_PROBABILITY) * start * (1 - start) * (ends[True] - ends[False])
     torch.testing.assert_close(found, torch.tensor([0.0, 0.0, expected], dtype=x.dtype), rtol=1e-5, atol=1e-9)

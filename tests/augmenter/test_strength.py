@@ -69,6 +69,20 @@ def test_above_1_limits_hold(augmenter):
     assert augmenter.residual(IMAGES, noise(augmenter), 1e6).abs().max().item() <= 0.1 + 1e-6
 
 
+@pytest.mark.parametrize("transform", [tf.MirrorLeftRight(), tf.Greyscale(), tf.Invert()])
+@pytest.mark.parametrize("dice", [-1.0, 0.0, 1.0])
+def test_a_choice_that_strength_makes_certain_stays_finite_wherever_the_dice_fall(transform, dice):
+    """Dice of just 1, the end of their range, never fall below a probability."""
+    augmenter = Augmenter(AugmenterConfig(transforms=[transform], start_probability=0.6), 3)
+    drawn = noise(augmenter)
+    drawn[:, augmenter.config.noise_channels + 1] = dice
+    policy = augmenter.policy(IMAGES, drawn, 2.0)
+    assert policy.probability.unique().tolist() == [1.0]
+    assert policy.amounts.unique().tolist() == [float(dice < 1)]
+    assert torch.equal(policy.amounts, augmenter.amounts(IMAGES, drawn, 2.0))
+    assert bool(augmenter(IMAGES, drawn, 2.0).isfinite().all())
+
+
 @pytest.mark.parametrize("strength", [-0.1, float("nan"), float("inf"), "1", None])
 def test_what_is_no_strength_is_refused(augmenter, strength):
     with pytest.raises(ValueError, match=r"strength must be a number of at least 0 \(0 changes nothing"):

@@ -61,7 +61,7 @@ def test_its_state_goes_on_where_it_stopped():
 
 def test_transforms_of_a_kind_move_together_and_choices_on_their_own():
     """The first step of Adam is its learning rate, whatever the gradient."""
-    transforms = [MirrorLeftRight(), Rotate(), ShearX(), Brightness(), Contrast(), Sharpness()]
+    transforms = [MirrorLeftRight(), Rotate(), ShearX(), Brightness(), Contrast(), Sharpness(), Invert()]
     augmenter = Augmenter(AugmenterConfig(transforms=transforms), channels=3)
     optimiser = outer_optimiser(augmenter, OuterConfig(significance=0))
     k, bias = len(transforms), augmenter.head.linear.bias
@@ -69,12 +69,16 @@ def test_transforms_of_a_kind_move_together_and_choices_on_their_own():
     bias.grad = torch.zeros_like(bias)
     bias.grad[2 * k] = 1.0  # the probability of the mirror
     bias.grad[2 * k + 1] = 1.0  # that of Rotate
+    bias.grad[k + 3] = -1.0  # the spread of Brightness
+    bias.grad[2 * k + 3] = 1.0  # its probability
     optimiser.step()
     moved = (before - bias) / OuterConfig().learning_rate
     expected = torch.zeros_like(moved)
     expected[2 * k] = 1 + LEAD
-    # With Rotate goes ShearX, and no colour.
+    # With Rotate goes ShearX, and with Brightness all colours; but a negative has no spread.
     expected[2 * k + 1], expected[2 * k + 2] = 2, 1
+    expected[k + 3], expected[k + 4] = -2, -1
+    expected[2 * k + 3], expected[2 * k + 4], expected[2 * k + 6] = 2, 1, 1
     torch.testing.assert_close(moved, expected, rtol=0, atol=1e-4)
 
 

@@ -21,7 +21,7 @@ from augnet.recipe import InnerConfig, OuterConfig, Recipe, ScheduleConfig
 from augnet.training import IFTTrainer, Run, TrainingDiverged
 from augnet.training.evaluation import NoiseMeter, fitted_log_temperature
 from augnet.training.progress import Watch
-from augnet.transforms import Hue, MirrorLeftRight
+from augnet.transforms import Hue, Invert, MirrorLeftRight
 
 
 def weights_of(trainer):
@@ -186,6 +186,14 @@ def test_a_choice_that_was_learned_down_is_left_out_in_the_end(quick, tmp_path, 
     assert ("left out" in run.record["in_words"], len(run.record["left_out"])) == (not stays, int(not stays))
     assert len(run.record["learned"]) == len(names) == len(trainer.augmenter.transforms) - (not stays)
     assert IFTTrainer.resume(tmp_path / "run").augmenter.transforms == trainer.augmenter.transforms
+
+
+def test_a_choice_of_colour_that_was_learned_down_stays(quick, tmp_path):
+    augmenter = AugmenterConfig(transforms=[Invert(), MirrorLeftRight()], start_probability=0.3, width=4)
+    trainer = IFTTrainer(quick(augmenter=augmenter, outer=OuterConfig(learning_rate=0.0)), out=tmp_path / "run")
+    with torch.no_grad():
+        trainer.augmenter.head.linear.bias[4:] = -1
+    assert trainer.fit().augmenter().transforms == [Invert()]
 
 
 def test_the_only_transform_is_not_left_out(quick, tmp_path):
