@@ -118,8 +118,8 @@ class OuterConfig:
             memory, so that little is changed where the validation loss has little left to say.
         significance: standard errors by which the mean of all gradients so far must stand out of their noise before a
             weight of the augmenter moves; farther out, steps are shortened less (`ShrinkingAdam`). Probabilities of
-            mirrors and quarter turns, whose gradients are the clearest, move from the start. 0 moves everything, as Adam
-            does.
+            mirrors and quarter turns, whose gradients are the clearest, move from the start. 0 moves everything, as
+            Adam does.
         second_derivative: `differences` of gradients, at half the time and a third of the memory of `exact` double
             backward passes; within batch norm they can miss it widely (see `DifferenceProducts`).
         difference_step: length of a difference, relative to the norm of the weights.
