@@ -32,10 +32,13 @@ def benchmark_script():
 
 @pytest.fixture(scope="module")
 def trained(benchmark_script, tmp_path_factory):
-    """Give the settings of a tiny training and the file with its state."""
+    """Give the settings of a tiny training and the file with its state.
+
+    The seed is one at whose state no ReLU is so near its kink that float32 and float64 fall to either side of it.
+    """
     problem = benchmark_script("outer_problem")
     settings = problem.Settings(
-        **TINY, step_size=0.01, recipe=("--schedule.outer_every=2", "--inner.learning_rate=0.02")
+        **TINY, seed=5, step_size=0.01, recipe=("--schedule.outer_every=2", "--inner.learning_rate=0.02")
     )
     path = tmp_path_factory.mktemp("benchmarks") / "state.pt"
     problem.train(settings, path)
@@ -61,22 +64,13 @@ def read(path):
 
 @pytest.mark.parametrize("name", EXACT)
 def test_exact_methods_agree_with_float64(benchmark_script, trained, name):
-    """Every method, whoever wrote it, gives its formula as augnet's exact products do in float64, to 1e-3.
-
-    In one of four draws at least: where rounding takes a ReLU over its kink within five steps, as in every other draw
-    at this state, a draw tells nothing.
-    """
+    """Every method, whoever wrote it, gives its formula as augnet's exact products do in float64, to 1e-3."""
     bench, methods = benchmark_script("hypergradient"), benchmark_script("outer_methods")
     method = methods.methods(trained[0].trainer().recipe)[name]
     if not method.installed:
         pytest.skip(f"{method.needs} is not installed")
-
-    def agree(seed):
-        drawn = dataclasses.replace(trained[0], seed=seed), trained[1]
-        _, found = bench.costs(*drawn, name, True)
-        return bench.relative(found.double(), bench.in_float64(*drawn, name)) < 1e-3
-
-    assert any(agree(seed) for seed in range(4))
+    _, found = bench.costs(*trained, name, True)
+    assert bench.relative(found.double(), bench.in_float64(*trained, name)) < 1e-3
 
 
 @pytest.mark.parametrize("project", [False, True])
