@@ -83,15 +83,21 @@ def _bend(step: "Step", policy: "PlainPolicy") -> A.ThinPlateSpline:
 def _sharpen(step: "Step", policy: "PlainPolicy") -> A.OneOf:
     """Sharpen where positive; their kernel is 9 times as strong. Soften fully, as often as it comes to the same."""
     low, high = step.low, max(step.high, step.low + 1e-9)
-    width = high - low
-    sharp, soft = max(high, 0.0) - max(low, 0.0), min(high, 0.0) - min(low, 0.0)
-    mean_softness = -(min(high, 0.0) + min(low, 0.0)) / 2
+    sharp, soft = max(high, 0.0) - max(low, 0.0), _mean_parts(step)[1]
     members = [
-        A.Sharpen(alpha=(max(low, 0.0) / 9, max(high, 0.0) / 9), lightness=(1, 1), p=sharp / width),
-        A.Blur(blur_limit=3, p=mean_softness * soft / width),
+        A.Sharpen(alpha=(max(low, 0.0) / 9, max(high, 0.0) / 9), lightness=(1, 1), p=sharp / (high - low)),
+        A.Blur(blur_limit=3, p=soft),
     ]
     chance = sum(member.p for member in members)
     return A.OneOf([member for member in members if member.p > 0], p=step.probability * chance)
+
+
+def _dilate(step: "Step", policy: "PlainPolicy") -> A.OneOf:
+    """Dilate and erode fully, as often as it comes to the same."""
+    light, dark = _mean_parts(step)
+    members = [("dilation", light), ("erosion", dark)]
+    made = [A.Morphological(scale=(3, 3), operation=name, p=share) for name, share in members if share > 0]
+    return A.OneOf(made, p=step.probability * (light + dark))
 
 
 def _smear(step: "Step", policy: "PlainPolicy") -> A.MotionBlur | None:
@@ -141,6 +147,14 @@ def _mean(step: "Step") -> float:
     return (step.low + step.high) / 2
 
 
+def _mean_parts(step: "Step") -> tuple[float, float]:
+    """Average what of the amount is positive, and what is negative."""
+    low, high = step.low, max(step.high, step.low + 1e-9)
+    above, below = (max(high, 0.0), max(low, 0.0)), (max(-low, 0.0), max(-high, 0.0))
+    positive, negative = ((far**2 - near**2) / (2 * (high - low)) for far, near in (above, below))
+    return positive, negative
+
+
 COUNTERPARTS: "dict[type, Callable[[Step, PlainPolicy], A.BasicTransform | A.BaseCompose | None]]" = {
     tf.MirrorLeftRight: lambda step, _: A.HorizontalFlip(p=step.probability),
     tf.MirrorUpDown: lambda step, _: A.VerticalFlip(p=step.probability),
@@ -165,6 +179,7 @@ COUNTERPARTS: "dict[type, Callable[[Step, PlainPolicy], A.BasicTransform | A.Bas
     tf.Equalize: lambda step, _: A.Equalize(p=step.probability * _mean(step)),
     tf.AutoContrast: lambda step, _: A.AutoContrast(method="pil", p=step.probability * _mean(step)),
     tf.Sharpness: _sharpen,
+    tf.Dilation: _dilate,
     tf.GaussianBlur: _blur,
     tf.MotionBlur: _smear,
     tf.GaussianNoise: lambda step, _: A.GaussNoise(std_range=(step.low, step.high), p=step.probability),
@@ -187,6 +202,7 @@ NEAR: dict[type, str] = {
     tf.Equalize: "in full, less often",
     tf.AutoContrast: "in full, less often",
     tf.Sharpness: "softened in full, less often",
+    tf.Dilation: "in full, less often, by a cross of five pixels",
     tf.GaussianBlur: "a sampled Gaussian",
     tf.MotionBlur: "whole pixels",
     tf.JPEG: "a real file, with thinned-out colours",

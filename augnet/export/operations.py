@@ -180,6 +180,12 @@ def sharpen(image: Tensor, change: float) -> Tensor:
     return torch.lerp(image, torch.nn.functional.avg_pool2d(padded, 3, 1), -change)
 
 
+def dilate(image: Tensor, share: float) -> Tensor:
+    """Go towards the lightest of nine neighbours, or towards the darkest."""
+    signed = math.copysign(1, share) * image
+    return image + share * (torch.nn.functional.max_pool2d(signed, 3, 1, 1) - signed)
+
+
 def blur(image: Tensor, share: float) -> Tensor:
     height, width = F.get_size(image)
     deviation = max(share * width, 1e-3)

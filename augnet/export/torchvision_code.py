@@ -48,6 +48,7 @@ AMOUNTS: dict[type, Callable[..., torch.Tensor]] = {
     tf.Equalize: operations.equalize,
     tf.AutoContrast: operations.stretch_contrast,
     tf.Sharpness: operations.sharpen,
+    tf.Dilation: operations.dilate,
     tf.GaussianBlur: operations.blur,
     tf.MotionBlur: operations.smear,
     tf.GaussianNoise: operations.add_noise,

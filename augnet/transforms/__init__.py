@@ -11,7 +11,7 @@ from augnet.transforms.colour import (
     Temperature,
 )
 from augnet.transforms.corruption import JPEG, Erase, GaussianNoise
-from augnet.transforms.filters import GaussianBlur, MotionBlur, Sharpness
+from augnet.transforms.filters import Dilation, GaussianBlur, MotionBlur, Sharpness
 from augnet.transforms.fuse import apply, total_draws, usable, warp_matrix
 from augnet.transforms.geometry import (
     Aspect,
@@ -45,6 +45,7 @@ __all__ = [
     "Brightness",
     "Contrast",
     "DifferentiableTransform",
+    "Dilation",
     "Elastic",
     "Equalize",
     "Erase",

@@ -60,6 +60,78 @@ class _MeanOfNine(torch.autograd.Function):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Dilation(DifferentiableTransform):
+    """Let light spread to its eight neighbours where positive, and darkness where negative (greyscale erosion).
+
+    It makes strokes, edges and spots thicker or thinner: by a pixel at an amount of 1, and blended below.
+    `kornia.morphology.dilation` takes a kernel, has no amount, and takes 40 times as long.
+
+    Args:
+        limit: largest share of the way to the lightest, or darkest, of the 3×3 neighbourhood.
+    """
+
+    limit: float = 1.0
+
+    unit: ClassVar[str] = "of the way"
+    label: ClassVar[str] = "dilation"
+    maximum: ClassVar[float] = 1.0
+
+    def transform(
+        self, images: Float[Tensor, "b c h w"], amount: Amount, noise: Tensor | None = None
+    ) -> Float[Tensor, "b c h w"]:
+        # The darkest is the lightest of the negative.
+        amount = per_image(as_tensor(amount, images))
+        signed = torch.where(amount < 0, -1, 1).to(images) * images
+        lightest = _LightestOfThree.apply if images.requires_grad else _lightest_of_three
+        return torch.addcmul(images, amount, lightest(lightest(signed, 3), 2) - signed)
+
+
+def _lightest_of_three(images: Float[Tensor, "b c h w"], dim: int) -> Float[Tensor, "b c h w"]:
+    """Take the largest of each pixel and its two neighbours along a side of the image."""
+    count = images.shape[dim]
+    lightest = images.clone()
+    for here, there in ((1, 0), (0, 1)):
+        part = lightest.narrow(dim, here, count - 1)
+        torch.maximum(part, images.narrow(dim, there, count - 1), out=part)
+    return lightest
+
+
+class _LightestOfThree(torch.autograd.Function):
+    """The same with a gradient, which goes to the pixel that was taken.
+
+    Twice this is `F.max_pool2d(images, 3, 1, 1)`, which takes 20 times as long on a CPU and 3 times with its gradient.
+    """
+
+    @staticmethod
+    def forward(images: Tensor, dim: int) -> Tensor:
+        return _lightest_of_three(images, dim)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        images, ctx.dim = inputs
+        ctx.save_for_backward(images, output)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        images, lightest = ctx.saved_tensors
+        dim, count = ctx.dim, images.shape[ctx.dim] - 1
+
+        def first(x: Tensor) -> Tensor:
+            return x.narrow(dim, 0, count)
+
+        def last(x: Tensor) -> Tensor:
+            return x.narrow(dim, 1, count)
+
+        own = gradient * (images == lightest)
+        others = gradient - own
+        before = last(others) * (first(images) == last(lightest))
+        last(others).sub_(before)
+        first(own).add_(before)
+        last(own).add_(first(others))
+        return own, None
+
+
+@dataclass(frozen=True, kw_only=True)
 class GaussianBlur(DifferentiableTransform):
     """Blur by a Gaussian of standard deviation `amount`.
 

@@ -16,24 +16,28 @@ import dataclasses
 import re
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from measuring import append
 
 from augnet.augmenter import Augmenter, AugmenterConfig, default_transforms
 from augnet.augmenter.policy import GAIN, LEAST_PROBABILITY
+from augnet.compare.arm import Arm
 from augnet.compare.bench import Bench
 from augnet.compare.learned import Learned
 from augnet.compare.naming import arm_named
-from augnet.compare.retraining import Training, key_of, retrain
+from augnet.compare.retraining import Result, Training, key_of, retrain
 from augnet.data import source_from
 from augnet.recipe import Recipe
 from augnet.training import IFTTrainer
 from augnet.transforms import named
 
 
-def by_hand(probabilities: dict[str, float], without: list[str], channels: int) -> Augmenter:
-    """Make the augmenter of the default start, but for some probabilities.
+def by_hand(
+    probabilities: dict[str, float], without: list[str], channels: int, spread: float | None = None
+) -> Augmenter:
+    """Make the augmenter of the default start, but for some probabilities, and perhaps the spread of all transforms.
 
     Raises:
         ValueError: if one that is to be left out is not a default transform, or there is none of that name.
@@ -43,7 +47,8 @@ def by_hand(probabilities: dict[str, float], without: list[str], channels: int) 
         raise ValueError(f"{strange[0]} is none of the default transforms, which are {', '.join(names)}")
     members = [t for t in default_transforms() if type(t).__name__ not in without]
     members += [named(name)() for name in probabilities if name not in names]
-    augmenter = Augmenter(AugmenterConfig(transforms=members), channels)
+    config = AugmenterConfig(transforms=members)
+    augmenter = Augmenter(config if spread is None else dataclasses.replace(config, start_spread=spread), channels)
     for k, transform in enumerate(augmenter.transforms):
         asked = probabilities.get(type(transform).__name__)
         if asked is not None:
@@ -53,48 +58,63 @@ def by_hand(probabilities: dict[str, float], without: list[str], channels: int) 
     return augmenter
 
 
-def bench_of(recipe: Recipe) -> Bench:
-    """Make what trainings share, from a run of one step."""
+def bench_of(options: argparse.Namespace, settings: list[str]) -> tuple[Bench, dict[str, float]]:
+    """Make what trainings share, from a run of one step; and read the probabilities that --set names."""
+    source = source_from(options.data)
+    source = dataclasses.replace(source, test_size=0.5, train_size=options.train, val_size=options.val)
+    recipe = Recipe.parse([*settings, "--seed", str(options.split), "--device", "cpu"])
     short = dataclasses.replace(recipe.schedule, inner_steps=1, warmup=0)
     with tempfile.TemporaryDirectory() as folder:
-        run = IFTTrainer(dataclasses.replace(recipe, schedule=short), out=Path(folder) / "run").fit()
-        return Bench.of_run(run)
+        run = IFTTrainer(dataclasses.replace(recipe, data=source, schedule=short), out=Path(folder) / "run").fit()
+        bench = dataclasses.replace(Bench.of_run(run), recipe=dataclasses.replace(recipe, data=source))
+    return bench, {name: float(p) for name, p in (each.split("=") for each in options.set)}
+
+
+def retrained(bench: Bench, arm: Arm, seed: int, augmenter: Augmenter | None = None) -> Result:
+    """Retrain with an arm; the learned one is what `augmenter` does."""
+    bench = bench if augmenter is None else dataclasses.replace(bench, augmenter=augmenter)
+    (found,) = retrain(bench, Training(arm, bench.recipe.schedule.inner_steps, seed, 1, key_of(bench, arm)))
+    return found
+
+
+def given_data(parser: argparse.ArgumentParser, **settings: Any) -> None:
+    """Add the options that say what is trained on."""
+    parser.add_argument("data", **settings)
+    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=P")
+    parser.add_argument("--without", nargs="+", default=[], metavar="NAME")
+    parser.add_argument("--split", type=int, default=11)
+    parser.add_argument("--train", type=int, default=2000)
+    parser.add_argument("--val", type=int, default=1000)
+
+
+def parsed(parser: argparse.ArgumentParser, arguments: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    """Read options, and settings of the recipe behind them."""
+    options, settings = parser.parse_known_args(arguments)
+    if strange := [each for each in options.set if not re.fullmatch(r"\w+=(0|1|0?\.\d+|1\.0*)", each)]:
+        parser.error(f"--set takes NAME=P with P from 0 to 1, such as MirrorLeftRight=0.5, found {strange[0]!r}")
+    if both := {each.split("=")[0] for each in options.set} & set(options.without):
+        parser.error(f"{min(both)} is named by --set and by --without; leave it out of one of them")
+    return options, settings
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Retrain, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data")
-    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=P")
-    parser.add_argument("--without", nargs="+", default=[], metavar="NAME")
+    given_data(parser)
     parser.add_argument("--arm", help="of augnet compare, in place of a policy set by hand")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--split", type=int, default=11)
-    parser.add_argument("--train", type=int, default=2000)
-    parser.add_argument("--val", type=int, default=1000)
     parser.add_argument("--table", type=Path, default=Path("set_by_hand.csv"))
-    options, settings = parser.parse_known_args(arguments)
+    options, settings = parsed(parser, arguments)
     if options.arm and (options.set or options.without):
         parser.error("--arm is in place of a policy set by hand; leave out --set and --without, or --arm")
-    if strange := [each for each in options.set if not re.fullmatch(r"\w+=(0|1|0?\.\d+|1\.0*)", each)]:
-        parser.error(f"--set takes NAME=P with P from 0 to 1, such as MirrorLeftRight=0.5, found {strange[0]!r}")
-    if both := {each.split("=")[0] for each in options.set} & set(options.without):
-        parser.error(f"{min(both)} is named by --set and by --without; leave it out of one of them")
     torch.set_num_threads(1)
-    source = source_from(options.data)
-    source = dataclasses.replace(source, test_size=0.5, train_size=options.train, val_size=options.val)
-    recipe = Recipe.parse([*settings, "--seed", str(options.split), "--device", "cpu"])
-    recipe = dataclasses.replace(recipe, data=source)
-    bench = bench_of(recipe)
+    bench, probabilities = bench_of(options, settings)
     arm = Learned() if options.arm is None else arm_named(options.arm)
     words = ["start", *options.set, *(f"no {name}" for name in options.without)]
     policy = ", ".join(words) if options.arm is None else arm.name
-    if options.arm is None:
-        probabilities = {name: float(p) for name, p in (each.split("=") for each in options.set)}
-        augmenter = by_hand(probabilities, options.without, bench.augmenter.channels)
-        bench = dataclasses.replace(bench, augmenter=augmenter)
+    augmenter = by_hand(probabilities, options.without, bench.augmenter.channels) if options.arm is None else None
     for seed in options.seeds:
-        (found,) = retrain(bench, Training(arm, recipe.schedule.inner_steps, seed, 1, key_of(bench, arm)))
+        found = retrained(bench, arm, seed, augmenter)
         row = {
             "data": Path(options.data).stem, "policy": policy, "seed": seed, "steps": found.steps,
             "accuracy": round(100 * found.measures.accuracy, 2), "loss": round(found.measures.loss, 4),

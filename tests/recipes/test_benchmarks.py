@@ -249,3 +249,47 @@ def test_policies_set_by_hand_and_fixed_ones_are_retrained_alike(benchmark_scrip
         with pytest.raises(SystemExit, match="2"):
             bench.main([*common, *wrong])
     assert "leave out --set and --without" in capsys.readouterr().err
+
+
+def test_a_screening_finds_effects_that_were_planted(benchmark_script, tmp_path):
+    """Of a full design exactly, each by itself; of a part of it the two that matter before all others."""
+    bench = benchmark_script("screening")
+    signs = bench.design("images")
+    assert np.array_equal(signs.T @ signs, 24 * np.eye(23))
+    assert not np.array_equal(signs, bench.design("signs"))
+    planted = {f"Factor{k}": {3: 1.5, 7: -0.5}.get(k, 0.0) for k in range(23)}
+    levels = [{name: 0.3 if sign > 0 else 0.1 for name, sign in zip(planted, row, strict=True)} for row in signs]
+    results = [80 + sum(planted[n] / 2 * (1 if x == 0.3 else -1) for n, x in each.items()) for each in levels]
+    assert bench.effects(levels, results) == pytest.approx(planted)
+    part = bench.effects(levels[:18], results[:18])
+    assert max(part, key=part.get) == "Factor3"
+    assert part["Factor3"] > 0.75
+    assert part["Factor7"] < 0
+
+
+def test_a_screening_makes_its_trainings_once_and_prints_effects(benchmark_script, tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "images.npz", images=rng.integers(0, 256, (96, 8, 8), np.uint8), labels=np.arange(96) % 2)
+    bench, table = benchmark_script("screening"), tmp_path / "table.csv"
+    common = [str(tmp_path / "images.npz"), "--train=16", "--val=8", f"--table={table}", "--set", "MirrorUpDown=0.01"]
+    common += ["--factors", "ShearX+ShearY=0.05:0.3", "Invert=0.01:0.5", "spread=0.3:0.8"]
+    common += ["--schedule.inner_steps=3", "--schedule.batch_size=8", "--classifier.name=test_resnet"]
+    common += ["--schedule.warmup=0", "--runs"]
+    bench.main([*common, "4", "5"])
+    bench.main([*common, "5", "6"])
+    rows = read(table)
+    assert [row["run"] for row in rows] == ["4", "5", "6"]
+    signs = bench.design("images")[4]
+    assert rows[0]["levels"] == " ".join(
+        f"{name}={values[int(sign > 0)]}"
+        for (name, values), sign in zip(
+            {"ShearX+ShearY": (0.05, 0.3), "Invert": (0.01, 0.5), "spread": (0.3, 0.8)}.items(), signs, strict=False
+        )
+    )
+    capsys.readouterr()
+    bench.main(["--effects", str(table)])
+    assert "| ShearX+ShearY |" in capsys.readouterr().out
+    for wrong in ("Invert=0.5", "Invert=0.5:0.2", "Invert=0:0.2", "Invert"):
+        with pytest.raises(SystemExit, match="2"):
+            bench.main([common[0], "--factors", wrong])
+    assert "LOW:HIGH with 0 < LOW < HIGH < 1" in capsys.readouterr().err

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.nn.functional import avg_pool2d, interpolate, pad
+from torch.nn.functional import avg_pool2d, interpolate, max_pool2d, pad
 
 from augnet import transforms as T
 from augnet.transforms.corruption import normal_pattern
@@ -29,6 +29,25 @@ def moments(kernel):
     y = (torch.arange(kernel.shape[-2]) - kernel.shape[-2] // 2)[:, None]
     x = (torch.arange(kernel.shape[-1]) - kernel.shape[-1] // 2)[None]
     return [float((kernel * factor).sum()) for factor in (1, x * x, y * y, x * y)]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_dilation_is_dilation_at_one_and_erosion_at_minus_one(channels):
+    images, square = picture(channels=channels), torch.ones(3, 3, dtype=torch.float64)
+    one = torch.ones(2, dtype=torch.float64)
+    torch.testing.assert_close(T.Dilation()(images, one), kornia.morphology.dilation(images, square))
+    torch.testing.assert_close(T.Dilation()(images, -one), kornia.morphology.erosion(images, square))
+    halfway = (images + kornia.morphology.erosion(images, square)) / 2
+    torch.testing.assert_close(T.Dilation()(images, -one / 2), halfway)
+
+
+def test_the_gradient_of_dilation_goes_to_the_pixels_it_took():
+    images, amount = picture().requires_grad_(), torch.tensor([1.0, -1.0], dtype=torch.float64)
+    weights = torch.linspace(0, 1, images.numel(), dtype=torch.float64).view_as(images)
+    light, dark = max_pool2d(images[:1], 3, 1, 1), -max_pool2d(-images[1:], 3, 1, 1)
+    (expected,) = torch.autograd.grad((weights * torch.cat((light, dark))).sum(), images)
+    (found,) = torch.autograd.grad((weights * T.Dilation().transform(images, amount)).sum(), images)
+    torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize("sigma", [0.3, 1.0, 2.0])
