@@ -59,7 +59,7 @@ class Solarize(DifferentiableTransform):
     unit: ClassVar[str] = "of full scale"
     label: ClassVar[str] = "solarize"
     kind: ClassVar = "colour"
-    customary: ClassVar[float] = 0.14
+    customary: ClassVar[float] = 0.25
     maximum: ClassVar[float] = 1.0
     signed: ClassVar[bool] = False
 
@@ -87,7 +87,7 @@ class Posterize(DifferentiableTransform):
     unit: ClassVar[str] = "bits removed"
     label: ClassVar[str] = "fewer levels"
     kind: ClassVar = "colour"
-    customary: ClassVar[float] = 0.14
+    customary: ClassVar[float] = 0.25
     maximum: ClassVar[float] = 7.0
     signed: ClassVar[bool] = False
     relaxed: ClassVar[bool] = True
