@@ -24,7 +24,7 @@ BOUNDS = {"depth": (1, 13), "width": (1, WIDEST), "working_size": (1, 4096), "no
 
 
 def default_transforms() -> list[DifferentiableTransform]:
-    """Return the members that an augmenter has unless told otherwise: those that cost little and that some data gain by.
+    """Return the members that an augmenter has unless told otherwise: those that cost little and that may gain.
 
     Noise costs little, but cost accuracy on all data that it was tried on (`recipes/benchmarks/screening.py`).
     """
