@@ -110,7 +110,7 @@ def test_differences_point_where_the_exact_hypergradient_points(quick, options, 
 
 def test_an_outer_step_moves_the_classifier_exactly_as_an_inner_step(quick):
     """Its training gradient is computed on the way to the hypergradient, so nothing is lost and nothing differs."""
-    # With a graph and without, augmented images differ in the last digit, which may fall to either side of a ReLU's kink.
+    # With a graph and without, images differ in the last digit, which may fall to either side of a ReLU's kink.
     smooth = ClassifierConfig(options={"act_layer": "silu"})
     one, two = (IFTTrainer(quick(classifier=smooth)) for _ in range(2))
     (images, labels, _), (val_images, val_labels, _) = (next(stream) for stream in one._streams())
