@@ -7,7 +7,7 @@ from augnet.augmenter import Augmenter, Learned
 from augnet.augmenter.policy import first_probability
 
 # Share of its first probability below which a mirror or a quarter turn is left out. Mirrors begin at 0.3; where they
-# help they ended at 0.25 at least, and where they harm at 0.17 at most (recipes/benchmarks/tried.md).
+# help they ended at 0.23 at least, and where they harm at 0.17 at most (recipes/benchmarks/tried.md).
 UNWANTED = 2 / 3
 
 
