@@ -26,7 +26,8 @@ BOUNDS = {"depth": (1, 13), "width": (1, WIDEST), "working_size": (1, 4096), "no
 def default_transforms() -> list[DifferentiableTransform]:
     """Return the members that an augmenter has unless told otherwise: those that cost little and that may gain.
 
-    Noise costs little, but cost accuracy on all data that it was tried on (`recipes/benchmarks/screening.py`).
+    Noise costs little, but lowered accuracy on all three data sets of a screening, on each by about a standard error
+    (`recipes/benchmarks/tried.md`).
     """
     return [
         tf.MirrorLeftRight(), tf.MirrorUpDown(), tf.Rotate(), tf.TranslateX(), tf.TranslateY(), tf.ShearX(),

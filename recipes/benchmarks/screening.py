@@ -26,7 +26,7 @@ from set_by_hand import bench_of, by_hand, given_data, parsed, retrained
 from augnet.compare.learned import Learned
 
 ROW = [1 if sign == "+" else -1 for sign in "+++++-+-++--++--+-+----"]
-# The share of the variance of effects, in units of that of trainings, to which a table that is not full is trusted.
+# Shrinks effects of a table that is not full; the larger, the more.
 RIDGE = 0.5
 
 
@@ -64,6 +64,12 @@ def design(data: str) -> np.ndarray:
     return rows[rng.permutation(len(rows))]
 
 
+def levels_at(factors: list[Factor], data: str, run: int) -> dict[str, float]:
+    """Say what each factor is in a run of the design."""
+    signs = design(data)[run]
+    return {"+".join(f.names): f.high if sign > 0 else f.low for f, sign in zip(factors, signs, strict=False)}
+
+
 def effects(levels: list[dict[str, float]], results: list[float]) -> dict[str, float]:
     """Estimate what going from low to high does to a result, for every factor, by least squares.
 
@@ -72,8 +78,9 @@ def effects(levels: list[dict[str, float]], results: list[float]) -> dict[str, f
     names = list(levels[0])
     columns = np.array([[each[name] for name in names] for each in levels])
     signs = np.sign(columns - (columns.min(0) + columns.max(0)) / 2)
-    values = np.array(results) - np.mean(results)
-    ridge = 0.0 if len(levels) > len(ROW) else RIDGE * len(levels) / 4
+    full = len(np.unique(signs, axis=0)) > len(ROW)
+    signs, values = signs - signs.mean(0), np.array(results) - np.mean(results)
+    ridge = 0.0 if full else RIDGE * len(levels) / 4
     found = 2 * np.linalg.solve(signs.T @ signs + ridge * np.eye(len(names)), signs.T @ values)
     return dict(zip(names, found.tolist(), strict=True))
 
@@ -93,7 +100,7 @@ def levels_of(row: dict[str, str]) -> dict[str, float]:
 
 
 def print_effects(table: Path) -> None:
-    """Print the effects of every factor, in points of accuracy and in shares of the loss."""
+    """Print the effects of every factor, in points of accuracy and in hundredths of the loss's logarithm."""
     found = {}
     for data, rows in read(table).items():
         levels = [levels_of(row) for row in rows]
@@ -102,6 +109,7 @@ def print_effects(table: Path) -> None:
         found[data] = {name: f"{accuracy[name]:+.2f} ({loss[name]:+.1f} %)" for name in accuracy}
     names = dict.fromkeys(name for each in found.values() for name in each)
     print("| from low to high |", " | ".join(found), "|")
+    print("|---" * (1 + len(found)) + "|")
     for name in names:
         print(f"| {name} |", " | ".join(each.get(name, "") for each in found.values()), "|")
 
@@ -111,7 +119,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     given_data(parser, nargs="?")
     parser.add_argument("--factors", nargs="+", type=Factor.parse, default=[], metavar="NAME=LOW:HIGH")
-    parser.add_argument("--runs", type=int, nargs="+", default=list(range(24)), help="of the design; all by default")
+    parser.add_argument("--runs", type=int, nargs="+", default=list(range(24)), choices=range(24), metavar="RUN")
     parser.add_argument("--table", type=Path, default=Path("screening.csv"))
     parser.add_argument("--effects", type=Path, metavar="TABLE", help="print the effects that a table shows")
     options, settings = parsed(parser, arguments)
@@ -120,16 +128,24 @@ def main(arguments: list[str] | None = None) -> None:
         return
     if not options.data or not 1 <= len(options.factors) <= len(ROW):
         parser.error(f"name the data and from 1 to {len(ROW)} --factors, or a table with --effects")
+    named = [
+        *options.without,
+        *(each.split("=")[0] for each in options.set),
+        *(n for f in options.factors for n in f.names),
+    ]
+    if twice := sorted({name for name in named if named.count(name) > 1}):
+        parser.error(f"{twice[0]} is named twice among --factors, --set and --without; leave it out of all but one")
+    data = Path(options.data).stem
+    done = (
+        {int(row["run"]): levels_of(row) for row in read(options.table).get(data, [])} if options.table.exists() else {}
+    )
+    if any(each != levels_at(options.factors, data, run) for run, each in done.items()):
+        parser.error(f"{options.table} has trainings on {data} of another design; name another --table")
     torch.set_num_threads(1)
     bench, fixed = bench_of(options, settings)
-    data = Path(options.data).stem
-    done = [int(row["run"]) for row in read(options.table).get(data, [])] if options.table.exists() else []
-    for run in options.runs:
-        if run in done:
-            continue
-        chosen = [f.high if sign > 0 else f.low for f, sign in zip(options.factors, design(data)[run], strict=False)]
-        levels = {"+".join(f.names): value for f, value in zip(options.factors, chosen, strict=True)}
-        each = {name: value for f, value in zip(options.factors, chosen, strict=True) for name in f.names}
+    for run in sorted(set(options.runs) - set(done)):
+        levels = levels_at(options.factors, data, run)
+        each = {name: value for names, value in levels.items() for name in names.split("+")}
         spread = each.pop("spread", None)
         augmenter = by_hand({**fixed, **each}, options.without, bench.augmenter.channels, spread=spread)
         found = retrained(bench, Learned(), run, augmenter)

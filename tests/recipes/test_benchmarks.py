@@ -250,7 +250,7 @@ def test_policies_set_by_hand_and_fixed_ones_are_retrained_alike(benchmark_scrip
     assert "leave out --set and --without" in capsys.readouterr().err
 
 
-def test_a_screening_finds_effects_that_were_planted(benchmark_script, tmp_path):
+def test_a_screening_finds_effects_that_were_planted(benchmark_script):
     """Of a full design exactly, each by itself; of a part of it the two that matter before all others."""
     bench = benchmark_script("screening")
     signs = bench.design("images")
@@ -266,7 +266,7 @@ def test_a_screening_finds_effects_that_were_planted(benchmark_script, tmp_path)
     assert part["Factor7"] < 0
 
 
-def test_a_screening_makes_its_trainings_once_and_prints_effects(benchmark_script, tmp_path, capsys):
+def test_a_screening_makes_its_trainings_once_and_prints_effects(benchmark_script, tmp_path, capsys, monkeypatch):
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "images.npz", images=rng.integers(0, 256, (96, 8, 8), np.uint8), labels=np.arange(96) % 2)
     bench, table = benchmark_script("screening"), tmp_path / "table.csv"
@@ -274,6 +274,8 @@ def test_a_screening_makes_its_trainings_once_and_prints_effects(benchmark_scrip
     common += ["--factors", "ShearX+ShearY=0.05:0.3", "Invert=0.01:0.5", "spread=0.3:0.8"]
     common += ["--schedule.inner_steps=3", "--schedule.batch_size=8", "--classifier.name=test_resnet"]
     common += ["--schedule.warmup=0", "--runs"]
+    made, by_hand = [], bench.by_hand
+    monkeypatch.setattr(bench, "by_hand", lambda *a, **settings: made.append(by_hand(*a, **settings)) or made[-1])
     bench.main([*common, "4", "5"])
     bench.main([*common, "5", "6"])
     rows = read(table)
@@ -285,7 +287,26 @@ def test_a_screening_makes_its_trainings_once_and_prints_effects(benchmark_scrip
             {"ShearX+ShearY": (0.05, 0.3), "Invert": (0.01, 0.5), "spread": (0.3, 0.8)}.items(), signs, strict=False
         )
     )
-    capsys.readouterr()
+    assert len(made) == 3
+    for row, augmenter in zip(rows, made, strict=True):
+        asked = dict(each.split("=") for each in row["levels"].split())
+        found = {type(i.transform).__name__: i for i in augmenter.summary(torch.rand(4, 1, 8, 8))}
+        for name in ("ShearX", "ShearY", "Invert"):
+            assert found[name].probability == pytest.approx(
+                float(asked["Invert" if name == "Invert" else "ShearX+ShearY"]), abs=1e-3
+            )
+        assert found["ShearX"].spread / found["ShearX"].transform.limit == pytest.approx(float(asked["spread"]))
+    other = [text.replace("spread=0.3:0.8", "spread=0.3:0.9") for text in common]
+    for wrong in (
+        [*other, "7"],
+        [*common[:3], f"--table={table}", "--factors", "Invert=0.1:0.2", "Invert=0.1:0.3"],
+        [*common, "24"],
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            bench.main(wrong)
+    said = capsys.readouterr().err
+    assert "of another design" in said
+    assert "named twice" in said
     bench.main(["--effects", str(table)])
     assert "| ShearX+ShearY |" in capsys.readouterr().out
     for wrong in ("Invert=0.5", "Invert=0.5:0.2", "Invert=0:0.2", "Invert"):
