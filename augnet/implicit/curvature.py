@@ -269,7 +269,7 @@ class DifferenceProducts(CurvatureProducts):
 
 # Relative distance up to which two second derivatives are the same; a part left out is a distance of order one.
 SAME = 0.05
-SHORT = (1e-8, 1e-9, 1e-10)
+SHORT = (1e-8, 1e-9, 1e-10, 1e-11, 1e-12)
 
 
 def twice_differentiable(

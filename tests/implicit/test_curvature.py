@@ -174,6 +174,13 @@ def test_optimiser_diagonal_refuses_plain_gradient_descent():
         optimiser_diagonal(torch.optim.SGD([weight], lr=0.1), [weight])
 
 
+@pytest.mark.parametrize("distance", [5e-9, 5e-11])
+def test_a_kink_nearby_is_no_missing_second_derivative(distance):
+    """Of the many ReLUs of a network some lie that near their kinks; the slope there changes by 10⁴."""
+    weight = torch.tensor([1.0], dtype=torch.float64, requires_grad=True)
+    assert twice_differentiable(lambda: (weight**2 + 1e4 * (weight - 1 - distance).relu()).sum(), [weight]) is None
+
+
 def test_twice_differentiable_gives_the_reason():
     """tanh has a second derivative; torch has none of hardsigmoid, and says so in a RuntimeError."""
     weight = torch.ones(3, requires_grad=True)
