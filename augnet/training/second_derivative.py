@@ -9,13 +9,23 @@ from torch import Tensor, nn
 
 from augnet.implicit import twice_differentiable
 
+# Standard deviation of what the weights are moved by.
+MOVE = 0.01
+
 
 def why_not_twice(classifier: nn.Module, images: Float[Tensor, "b c h w"], labels: Int64[Tensor, "b"]) -> str | None:
     """Say why double backward fails for a classifier; None if it does not.
 
-    Done in float64 on a copy: there a second derivative that is silently incomplete can be told from rounding.
+    Done in float64 on a copy: there a second derivative that is silently incomplete can be told from rounding. The
+    copy's weights are moved a little. A residual network whose blocks start as the identity has half of its ReLUs
+    exactly at their kinks, where differences say nothing; what is asked is whether the code can be differentiated.
     """
     model = copy.deepcopy(classifier).double().train()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in filter(Tensor.is_floating_point, model.parameters()):
+            noise = torch.randn(weight.shape, generator=generator, dtype=weight.dtype)
+            weight += MOVE * noise.to(weight.device)
     cut = images.double().requires_grad_()
 
     def loss() -> Tensor:

@@ -313,3 +313,26 @@ def test_a_screening_makes_its_trainings_once_and_prints_effects(benchmark_scrip
         with pytest.raises(SystemExit, match="2"):
             bench.main([common[0], "--factors", wrong])
     assert "LOW:HIGH with 0 < LOW < HIGH < 1" in capsys.readouterr().err
+
+
+def test_evidence_is_that_of_each_estimator_alone(benchmark_script, tmp_path):
+    """Side by side on the same images and draws: neither others before it nor their number change what one gives."""
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "images.npz", images=rng.integers(0, 256, (96, 8, 8), np.uint8), labels=np.arange(96) % 2)
+    bench, table = benchmark_script("evidence"), tmp_path / "table.csv"
+    common = [str(tmp_path / "images.npz"), "--train=24", "--val=16", f"--csv={table}", "--first=1", "--every=2"]
+    common += ["--schedule.inner_steps=8", "--schedule.batch_size=8", "--classifier.name=test_resnet", "--estimators"]
+    found = []
+    for names in (["default"], ["exact", "four validation batches", "default"]):
+        bench.main([*common, *names])
+        found.append(read(table))
+        assert list(found[-1][0]) == ["t value of", *names]
+    alone, last = ([row["default"] for row in rows if row["t value of"] != "cost"] for rows in found)
+    assert alone == last
+    assert alone != [row["exact"] for row in found[1]][: len(alone)]
+
+
+def test_t_values_are_means_in_standard_errors(benchmark_script):
+    """1, 2, 3 has mean 2 and standard error 1/√3; where all are 0 there is nothing to tell."""
+    gradients = torch.tensor([[1.0, 0.0, -1.0], [2.0, 0.0, 1.0], [3.0, 0.0, 0.0]])
+    assert benchmark_script("evidence").t_values(gradients).tolist() == pytest.approx([-2 * 3**0.5, 0, 0])

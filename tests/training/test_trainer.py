@@ -345,6 +345,22 @@ def test_bfloat16_inner_steps_train(quick):
     assert all(w.dtype == torch.float32 for w in trainer.inner.weights)
 
 
+@pytest.mark.parametrize("name", ["small", "test_resnet", "resnet18"])
+def test_residual_networks_are_differentiated_twice(name):
+    """Also where blocks start as the identity, so that half of their ReLUs lie exactly at their kinks."""
+    schedule = ScheduleConfig(inner_steps=2, outer_every=1, warmup=1, batch_size=8, val_batch_size=8)
+    recipe = Recipe(
+        data=Digits(size=16, train_size=100, val_size=60),
+        classifier=ClassifierConfig(name=name),
+        outer=OuterConfig(second_derivative="exact"),
+        inverse_hessian=ConjugateGradient(steps=1, curvature="gauss_newton"),
+        schedule=schedule,
+    )
+    trainer = IFTTrainer(recipe)
+    assert not trainer.outer.by_differences
+    assert not any("second derivative" in note for note in trainer.notes)
+
+
 @pytest.mark.parametrize("name", ["mobilenetv3_small_050", "vit_tiny_patch16_224"])
 def test_models_without_second_derivative_are_cured(name):
     """Hard sigmoids and fused attention: rewritten, said, and then differentiated twice."""
