@@ -25,7 +25,7 @@ def why_not_twice(classifier: nn.Module, images: Float[Tensor, "b c h w"], label
     with torch.no_grad():
         for weight in filter(Tensor.is_floating_point, model.parameters()):
             noise = torch.randn(weight.shape, generator=generator, dtype=weight.dtype)
-            weight += MOVE * noise.to(weight.device)
+            weight.add_(noise.to(weight.device), alpha=MOVE)
     cut = images.double().requires_grad_()
 
     def loss() -> Tensor:
