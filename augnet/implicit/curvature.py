@@ -278,7 +278,8 @@ def twice_differentiable(
     """Try a double backward pass and say why it fails.
 
     In float64 it is also held against differences of gradients: a custom function that is differentiable only once can
-    make autograd leave a part of the second derivative out without a word.
+    make autograd leave a part of the second derivative out without a word. So does a ReLU exactly at its kink seem to;
+    where blocks start as the identity, move the weights a little first.
 
     Args:
         loss: computes the training loss of a tiny batch; the same batch and noise every time.
