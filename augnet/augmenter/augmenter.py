@@ -13,7 +13,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from augnet import transforms as tf
-from augnet.augmenter.policy import Learned, Policy, PolicyHead, check_strength, summarise
+from augnet.augmenter.policy import (
+    LEAST_PROBABILITY,
+    Learned,
+    Policy,
+    PolicyHead,
+    check_strength,
+    first_probability,
+    summarise,
+)
 from augnet.augmenter.unet import UNet, shrink
 from augnet.transforms import DifferentiableTransform, fuse
 
@@ -292,6 +300,18 @@ class Augmenter(nn.Module):
         rarity = (rate * turned).sum(-1, keepdim=True) / rate
         # What is always done has a rate of 0.
         return augmented, torch.where(is_turned > 0, (2 * done - 1) * rarity, 0)
+
+    def start(self) -> list[Learned]:
+        """Say what the policy does before it has learned anything, of every image."""
+        config, often = self.config, 1 - 2 * LEAST_PROBABILITY
+        return [
+            Learned(
+                t, 0.0, t.limit * config.start_spread,
+                LEAST_PROBABILITY + often * first_probability(t, config.start_probability)
+                if t.choice or config.gates == "all" else 1.0,
+            )
+            for t in self.transforms
+        ]  # fmt: skip
 
     def summary(self, images: Float[Tensor, "b c h w"]) -> list[Learned]:
         """Average the policy over images, with noise of a fixed seed."""

@@ -31,6 +31,8 @@ GAIN = 10.0
 CENTRE_SHARE = 0.2
 # Probabilities stay off 0 and 1, where a choice would never be tried again.
 LEAST_PROBABILITY = 0.01
+# Share of its first use by which that of a transform must have changed to be spoken of.
+MOVED = 0.1
 
 
 class Policy(NamedTuple):
@@ -204,6 +206,26 @@ def in_words(learned: Sequence[Learned], most: int = 6) -> str:
     ordered = sorted(learned, key=lambda item: item.use, reverse=True)
     rest = ", ".join(item.transform.label for item in ordered[most:])
     return ", ".join(item.words for item in ordered[:most]) + (f"; weaker: {rest}" if rest else "")
+
+
+def change_in_words(learned: Sequence[Learned], start: Sequence[Learned], most: int = 6) -> str:
+    """Say which transforms are used otherwise than at the start, those that changed most first, and from where.
+
+    Args:
+        learned: what a policy does.
+        start: what it did at first; entries of other transforms are left alone.
+        most: so many one by one.
+
+    Returns:
+        The sentence; empty where no use has changed by a tenth.
+    """
+    before = {item.transform: item for item in start}
+    pairs = [(item, before[item.transform]) for item in learned]
+    moved = [(now, then) for now, then in pairs if abs(now.use - then.use) > MOVED * then.use]
+    moved.sort(key=lambda pair: abs(pair[0].use - pair[1].use), reverse=True)
+    said = [f"{now.words} from {then.words.removeprefix(then.transform.label)[1:]}" for now, then in moved[:most]]
+    rest = ", ".join(now.transform.label for now, _ in moved[most:])
+    return ", ".join(said) + (f"; less far: {rest}" if rest else "")
 
 
 def summarise(policy: Policy, transforms: Sequence[DifferentiableTransform]) -> list[Learned]:

@@ -14,13 +14,14 @@ from typing import Any
 from jsonargparse import DefaultHelpFormatter
 from tqdm import tqdm
 
-from augnet.augmenter import in_words
+from augnet.augmenter import change_in_words
 from augnet.data import source_from
 from augnet.recipe import Recipe, as_plain, settings_parser
 from augnet.training import IFTTrainer, Progress, Run, TrainingDiverged
 from augnet.training.parallel import Processes, launch
 
 RESIDUAL = "a residual without transforms"
+UNMOVED = "nothing is used otherwise than at the start, to within a tenth"
 
 
 def train(arguments: list[str]) -> int:
@@ -147,7 +148,10 @@ def _bar(trainer: IFTTrainer) -> Iterator[Callable[[Progress], None]]:
     )
     for note in trainer.notes:
         print(f"note: {note}")
-    lines = 0
+    if not splits.test:
+        print("note: no test images, so there will be nothing to compare on; --data.test_size sets some apart")
+    lines, start, kept = 0, trainer.augmenter.start(), len(trainer.watch.kept)
+    watched = f"loss on {kept:,} watched validation images"
     # In a file, a bar would be a line for each of its states.
     settings: dict[str, Any] = {"unit": "step", "dynamic_ncols": True, "smoothing": 0.05, "disable": None}
     with tqdm(total=total, initial=trainer.step, **settings) as bar:
@@ -167,8 +171,8 @@ def _bar(trainer: IFTTrainer) -> Iterator[Callable[[Progress], None]]:
             for warning in progress.warnings:
                 bar.write(f"warning: {warning}")
             if lines % 6 == 0:
-                losses = f"training loss {progress.training_loss:.3f}, validation loss {progress.watched_loss:.3f}"
-                words = in_words(progress.learned) or RESIDUAL
+                losses = f"training loss {progress.training_loss:.3f}, {watched} {progress.watched_loss:.3f}"
+                words = change_in_words(progress.learned, start) or (UNMOVED if start else RESIDUAL)
                 bar.write(f"step {progress.step:,} of {total:,} · {losses} · {words}")
 
         yield report
@@ -221,7 +225,8 @@ def _finished(run: Run) -> int:
     seconds = sum(record["seconds"].values())
     share = record["share_of_learning_to_augment"]
     print(f"accuracy    validation {record['validation_accuracy']:.1%}{test}")
-    print(f"learned     {record['in_words'] or RESIDUAL}")
+    print(f"learned     {record['changed'] or (UNMOVED if record['in_words'] else RESIDUAL)}")
+    print(f"policy      {record['in_words'] or RESIDUAL}")
     print(f"cost        {seconds:,.0f} s, of which learning the augmenter took {share:.0%}")
     print(f"run folder  {run.path}")
     path = shlex.quote(str(run.path))

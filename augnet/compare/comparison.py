@@ -176,6 +176,7 @@ def compare(
             if study.to_judge(everyone, steps, views)
         ]
         notes += study.left_out(others, set(lengths.values()))
+        notes += study.more_seeds(everyone, results.lengths)
     per_class = torch.bincount(bench.test.labels, minlength=len(bench.classes))
     return Comparison(
         run=run.path,

@@ -35,7 +35,9 @@ def draw(comparison: Comparison) -> Figure:
     roles = dict.fromkeys(arm.role for section in sections for arm in section.arms)
     for role in roles:
         colour, marker = LOOKS[role]
-        panels[0].plot([], [], color=colour, marker=marker, linestyle="none", label=NAMES[role])
+        panels[0].plot(
+            [], [], color=colour, marker=marker, linestyle="none", markerfacecolor="white", label=NAMES[role]
+        )
     figure.legend(loc="outside lower center", ncols=len(roles), fontsize=8, frameon=False)
     return figure
 
@@ -55,6 +57,9 @@ def _panel(axes: Axes, section: Section, order: list[str]) -> None:
         )  # fmt: skip
     if section.learned is not None:
         axes.axvline(100 * section.learned.accuracy.mean, color=LOOKS["learned"][0], linewidth=0.8, linestyle=":")
+    # An interval may reach beyond what an accuracy can be.
+    low, high = axes.get_xlim()
+    axes.set_xlim(max(low, -1), min(high, 101))
     axes.set_xlabel("test accuracy, %: mean, 95 % interval, each seed", fontsize=8, color=INK)
     axes.tick_params(labelsize=8)
     axes.grid(axis="x", color=GRID, linewidth=0.6)

@@ -121,6 +121,19 @@ class Study:
                     )
         return found
 
+    def more_seeds(self, arms: Iterable[Arm], lengths: Iterable[int]) -> list[str]:
+        """Say of which arms more seeds are known than were asked for, so that the table lacks them."""
+        found = []
+        for steps in sorted(lengths):
+            more = [arm.name for arm in arms if self._known(arm, steps, self.seeds, 1) is not None]
+            if more:
+                seeds = "1 seed" if self.seeds == 1 else f"{self.seeds} seeds"
+                found.append(
+                    f"the table is of {seeds}, but more are known of {', '.join(more)} at {steps:,} steps; raise "
+                    "--seeds to see them"
+                )
+        return found
+
     @property
     def views(self) -> list[int]:
         """Numbers of views that there are results for."""

@@ -78,7 +78,7 @@ class Torchvision(DataSource):
             ) from error
         except (RuntimeError, FileNotFoundError) as error:
             raise FileNotFoundError(
-                f"{kind.__name__} is not in {str(self.root)!r}; set download to true, or root to where it is"
+                f"{kind.__name__} is not in {str(self.root)!r}; set data.download to true, or data.root to where it is"
             ) from error
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors.torch import save
 
-from augnet.augmenter import Augmenter, Learned, in_words
+from augnet.augmenter import Augmenter, Learned, change_in_words, in_words
 from augnet.augmenter.file import to_bytes
 from augnet.data import Pair
 from augnet.recipe import Recipe, as_plain
@@ -201,6 +201,7 @@ class RunFolder:
         record["learned"] = [item.words for item in learned]
         record["left_out"] = [item.words for item in unwanted]
         record["in_words"] = in_words(learned)
+        record["changed"] = change_in_words(learned, augmenter.start())
         if unwanted:
             record["in_words"] += f"; learned down and left out: {', '.join(record['left_out'])}"
         self._write_record(record)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from augnet import transforms as tf
-from augnet.augmenter import Augmenter, AugmenterConfig, default_transforms, load
+from augnet.augmenter import Augmenter, AugmenterConfig, Learned, change_in_words, default_transforms, load
 from augnet.augmenter.file import to_bytes
 from augnet.augmenter.policy import GAIN, LEAST_PROBABILITY
 from augnet.transforms import fuse
@@ -16,6 +16,35 @@ PAPER = AugmenterConfig(transforms=[], residual_limit=1.0, depth=2, width=8, noi
 
 def images(count=6, channels=3, height=16, width=16, seed=0):
     return torch.rand(count, channels, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        AugmenterConfig(),
+        AugmenterConfig(start_spread=0.3, start_probability=0.4),
+        AugmenterConfig(gates="choices", start_probability=0.2),
+    ],
+)
+def test_the_start_is_what_an_untrained_augmenter_does(config):
+    augmenter = Augmenter(config, 3)
+    for said, found in zip(augmenter.start(), augmenter.summary(images()), strict=True):
+        assert said.transform == found.transform
+        # A choice has no spread.
+        assert said[1:] == pytest.approx(found[1:], abs=1e-5) or said.transform.choice
+        assert said.use == pytest.approx(found.use, abs=1e-5)
+    assert change_in_words(augmenter.summary(images()), augmenter.start()) == ""
+
+
+def test_what_changed_is_said_the_largest_change_first():
+    rotate, mirror, blur = tf.Rotate(limit=30), tf.MirrorLeftRight(), tf.GaussianBlur()
+    start = [Learned(rotate, 0.0, 18.0, 0.11), Learned(mirror, 0.0, 0.6, 0.3), Learned(blur, 0.0, 0.03, 0.11)]
+    learned = [Learned(rotate, 0.0, 18.0, 0.2), Learned(mirror, 0.0, 0.6, 0.62), Learned(blur, 0.0, 0.03, 0.115)]
+    said = change_in_words(learned, start)
+    assert said == "mirror left-right p 0.62 from p 0.30, rotation ±18° p 0.20 from ±18° p 0.11"
+    assert change_in_words(learned, start, most=1) == "mirror left-right p 0.62 from p 0.30; less far: rotation"
+    # What was left out in the end is not among what was learned.
+    assert change_in_words(learned[:1], start) == "rotation ±18° p 0.20 from ±18° p 0.11"
 
 
 def test_the_papers_augmenter_has_6659_hyperparameters():
