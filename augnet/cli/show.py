@@ -50,8 +50,6 @@ def show(arguments: list[str]) -> int:
     print(f"showing {subject.name} on {subject.source}")
     for note in subject.notes:
         print(f"note: {note}")
-    page = write(
-        subject, out, seeds=options.seeds, steps=options.steps, report=lambda sentence: print(f"drawing {sentence}")
-    )
+    page = write(subject, out, seeds=options.seeds, steps=options.steps, report=print)
     print(f"wrote {page} and {out / 'figures'}")
     return 0

@@ -44,6 +44,15 @@ def torch_program(
     return buffer.getvalue()
 
 
+def need_onnx() -> None:
+    """Raise ValueError unless onnx and onnxscript are installed."""
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ValueError(INSTALL) from error
+
+
 def onnx_program(
     augmenter: Augmenter, about: dict[str, Any] | None = None, *, strength: float = 1.0, sampled: bool = False
 ) -> bytes:
@@ -60,11 +69,9 @@ def onnx_program(
     Raises:
         ValueError: if onnx or onnxscript is not installed.
     """
-    try:
-        import onnx
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise ValueError(INSTALL) from error
+    need_onnx()
+    import onnx
+
     axes = {"images": {0: "batch", 2: "height", 3: "width"}, "noise": {0: "batch"}}
     program = trace(augmenter, strength=strength, sampled=sampled)
     with warnings.catch_warnings():

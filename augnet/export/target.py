@@ -136,6 +136,11 @@ class OnnxProgram(Program):
     ending: ClassVar[str] = ".onnx"
     label: ClassVar[str] = "an ONNX model"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # At once: label safety is measured before anything is written.
+        programs.need_onnx()
+
     def write(self, augmenter: Augmenter, about: dict[str, Any]) -> bytes:
         return programs.onnx_program(augmenter, about, strength=self.strength, sampled=self.sampled)
 

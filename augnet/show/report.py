@@ -91,11 +91,12 @@ def write(
     found, changed, unsafe = _safety(subject)
     pictured = []
     for part in _parts(subject, effects, unmeasured, found, unsafe):
-        report(part.title)
-        pictured.append(_draw(part, figures))
+        drawn = _draw(part, figures)
+        report(f"left out: {part.title} ({drawn.missing})" if drawn.missing else f"drawn: {part.title}")
+        pictured.append(drawn)
     pictured.append(_compared(subject))
     (figures / "walk.webp").write_bytes(animation(augmenter, images[:WALKERS]))
-    report("the page")
+    report("drawing the page")
     varied = float(decide(augmenter, images, 1)[0].use.std(dim=0, correction=0).max()) if augmenter.transforms else 0.0
     page = jinja2.Environment(
         loader=jinja2.PackageLoader("augnet.show", "."), autoescape=True, undefined=jinja2.StrictUndefined
@@ -133,7 +134,7 @@ def _effects(
         return model
 
     def estimate(seconds: float) -> None:
-        report(f"{(k + 2) * seeds} trainings with transforms left out, about {seconds / 60:,.0f} minutes")
+        report(f"making {(k + 2) * seeds} trainings with transforms left out, about {seconds / 60:,.0f} minutes")
 
     effects = leave_one_out(
         subject.augmenter, build, splits.train, splits.val, recipe, seeds=seeds, steps=steps, report=estimate

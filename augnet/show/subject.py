@@ -138,7 +138,7 @@ def _read(
         pool = source_from(source).read()
         found, classes = pool.test or pool.train, pool.classes
         if pool.test is None:
-            notes = (f"{source} has no test part; a classifier that learned from its images is too sure of them",)
+            notes = (f"{source} has no test part; a classifier that learned from these images is too sure of them",)
     images, labels = found.batch(fairly(found, found.labels, _most(found)))
     if images.shape[1] != channels:
         images = images.mean(dim=1, keepdim=True).expand(-1, channels, -1, -1).contiguous()

@@ -31,7 +31,7 @@ def test_a_run_that_is_still_training_gets_its_page_and_stays_as_it_is(stopped, 
     assert main(["show", str(stopped), "--leave-one-out", "2", "--steps", "2"]) == 0
     said = capsys.readouterr().out
     assert "showing digits on 50 of 50 validation images" in said
-    assert "drawing 8 trainings with transforms left out, about" in said
+    assert "making 8 trainings with transforms left out, about" in said
     assert f"wrote {stopped / 'report.html'}" in said
     assert "is not finished; this is its last checkpoint, of 10 steps" in said
     page = (stopped / "report.html").read_text()
