@@ -120,8 +120,9 @@ class OuterConfig:
             weight of the augmenter moves; farther out, steps are shortened less (`ShrinkingAdam`). Probabilities of
             mirrors and quarter turns, whose gradients are the clearest, move from the start. 0 moves everything, as
             Adam does.
-        second_derivative: `differences` of gradients, at two thirds of the time and memory of `exact` double
-            backward passes; within batch norm they can miss it widely (see `DifferenceProducts`).
+        second_derivative: `differences` of gradients, at a third to two thirds of the time of `exact` double backward
+            passes and at two thirds of their memory; within batch norm they can miss it widely (see
+            `DifferenceProducts`).
         difference_step: length of a difference, relative to the norm of the weights.
         precondition: `optimiser` divides by the root of the second moment that the classifier's AdamW keeps, the
             metric in which its weights really move; `none` takes weights as they are.

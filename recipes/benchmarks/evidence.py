@@ -4,9 +4,8 @@
 
 One training, frozen at the start, and at every outer step several estimators side by side, on the same images and with
 the same draws. The t value of an entry is the mean of all its hypergradients so far in their standard errors, as
-`ShrinkingAdam` takes it; positive where the entry wants more. *Halves* is the cosine between the mean hypergradients of
-even and of odd steps, over everything that has not to do with choices; *root mean square* is that of the t values of
-all entries, which is 1 where there is nothing but noise; *cost* is processor time in units of an inner step, first
+`ShrinkingAdam` takes it; positive where the entry wants more. *Root mean square* is that of the t values of all
+entries, which is about 1 where there is nothing but noise; *cost* is processor time in units of an inner step, first
 products included. `--first` and `--every` say when. Give it training images alone: half of them are set apart.
 """
 
@@ -16,7 +15,6 @@ from collections import defaultdict
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from measuring import publish, seconds
 from torch import Tensor
@@ -98,11 +96,9 @@ def rows_of(trainer: Observed) -> list[dict[str, object]]:
         entries += [
             (f"{t.label}, spread", v) for t, v, has in zip(transforms, t_values(spread), magnitudes, strict=True) if has
         ]
-        rest = torch.cat([spread[:, magnitudes], probability[:, magnitudes]], 1)
-        halves = F.cosine_similarity(rest[::2].mean(0), rest[1::2].mean(0), dim=0)
         values = torch.stack([value for _, value in entries])
         for label, value in [
-            *found, *((label, float(value)) for label, value in entries), ("halves", float(halves)),
+            *found, *((label, float(value)) for label, value in entries),
             ("root mean square", float(values.square().mean().sqrt())),
             ("cost", sum(trainer.times[name]) / len(each) / plain),
         ]:  # fmt: skip
