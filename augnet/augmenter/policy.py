@@ -31,7 +31,7 @@ GAIN = 10.0
 CENTRE_SHARE = 0.2
 # Probabilities stay off 0 and 1, where a choice would never be tried again.
 LEAST_PROBABILITY = 0.01
-# Share of its first use by which that of a transform must have changed to be spoken of.
+# Share of its first spread by which a centre or a spread must have moved to be spoken of, or of its first probability.
 MOVED = 0.1
 
 
@@ -209,7 +209,7 @@ def in_words(learned: Sequence[Learned], most: int = 6) -> str:
 
 
 def change_in_words(learned: Sequence[Learned], start: Sequence[Learned], most: int = 6) -> str:
-    """Say which transforms are used otherwise than at the start, those that changed most first, and from where.
+    """Say which transforms have changed since the start, those whose use changed most first, and from where.
 
     Args:
         learned: what a policy does.
@@ -217,15 +217,21 @@ def change_in_words(learned: Sequence[Learned], start: Sequence[Learned], most: 
         most: so many one by one.
 
     Returns:
-        The sentence; empty where no use has changed by a tenth.
+        The sentence; empty where nothing has changed by a tenth.
     """
     before = {item.transform: item for item in start}
     pairs = [(item, before[item.transform]) for item in learned]
-    moved = [(now, then) for now, then in pairs if abs(now.use - then.use) > MOVED * then.use]
+    moved = [(now, then) for now, then in pairs if _has_moved(now, then)]
     moved.sort(key=lambda pair: abs(pair[0].use - pair[1].use), reverse=True)
     said = [f"{now.words} from {then.words.removeprefix(then.transform.label)[1:]}" for now, then in moved[:most]]
     rest = ", ".join(now.transform.label for now, _ in moved[most:])
     return ", ".join(said) + (f"; less far: {rest}" if rest else "")
+
+
+def _has_moved(now: Learned, then: Learned) -> bool:
+    often = abs(now.probability - then.probability) > MOVED * then.probability
+    far = max(abs(now.centre - then.centre), abs(now.spread - then.spread)) > MOVED * then.spread
+    return often or (far and not now.transform.choice)
 
 
 def summarise(policy: Policy, transforms: Sequence[DifferentiableTransform]) -> list[Learned]:

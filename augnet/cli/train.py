@@ -21,7 +21,7 @@ from augnet.training import IFTTrainer, Progress, Run, TrainingDiverged
 from augnet.training.parallel import Processes, launch
 
 RESIDUAL = "a residual without transforms"
-UNMOVED = "nothing is used otherwise than at the start, to within a tenth"
+UNMOVED = "no transform has changed by a tenth since the start"
 
 
 def train(arguments: list[str]) -> int:
@@ -149,7 +149,7 @@ def _bar(trainer: IFTTrainer) -> Iterator[Callable[[Progress], None]]:
     for note in trainer.notes:
         print(f"note: {note}")
     if not splits.test:
-        print("note: no test images, so there will be nothing to compare on; --data.test_size sets some apart")
+        print("note: no test images, so there will be nothing to compare on; a run with --data.test_size has some")
     lines, start, kept = 0, trainer.augmenter.start(), len(trainer.watch.kept)
     watched = f"loss on {kept:,} watched validation images"
     # In a file, a bar would be a line for each of its states.

@@ -176,7 +176,7 @@ def compare(
             if study.to_judge(everyone, steps, views)
         ]
         notes += study.left_out(others, set(lengths.values()))
-        notes += study.more_seeds(everyone, results.lengths)
+        notes += study.more_seeds(everyone, {section.steps for section in sections if section.arms})
     per_class = torch.bincount(bench.test.labels, minlength=len(bench.classes))
     return Comparison(
         run=run.path,

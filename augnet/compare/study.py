@@ -122,10 +122,11 @@ class Study:
         return found
 
     def more_seeds(self, arms: Iterable[Arm], lengths: Iterable[int]) -> list[str]:
-        """Say of which arms more seeds are known than were asked for, so that the table lacks them."""
+        """Say of which arms in the table more seeds are known than were asked for, so that it lacks them."""
         found = []
         for steps in sorted(lengths):
-            more = [arm.name for arm in arms if self._known(arm, steps, self.seeds, 1) is not None]
+            complete = self._complete(arms, steps, 1)
+            more = [arm.name for arm in complete if self._known(arm, steps, self.seeds, 1) is not None]
             if more:
                 seeds = "1 seed" if self.seeds == 1 else f"{self.seeds} seeds"
                 found.append(

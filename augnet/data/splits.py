@@ -144,6 +144,8 @@ def cut(
         # What remains needs an image per class for training, and one for validation where that is cut from it too.
         test, train = _divide(train, wanted, [TEST_SEED], keep=2 if val is None else 1)
         notes += _surprises("test", test, wanted, pool.classes)
+    elif test is not None:
+        notes += _surprises("test", test, len(test), pool.classes)
     if val is None:
         _check_divisible(train, pool.classes)
         wanted = _validation_count(val_size, train_size, len(train), pool.classes)
@@ -287,5 +289,6 @@ def _surprises(part: str, images: LabelledImages, wanted: int, classes: Sequence
     counts = np.bincount(images.labels.numpy(), minlength=len(classes))
     if counts.min() == 0:
         absent = [name for name, count in zip(classes, counts, strict=True) if count == 0]
-        notes.append(f"no {part} image of {len(absent)} classes, the first being {absent[0]!r}")
+        many = f"{len(absent):,} classes, the first being" if len(absent) > 1 else "class"
+        notes.append(f"no {part} image of {many} {absent[0]!r}")
     return notes

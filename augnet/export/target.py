@@ -131,7 +131,11 @@ class TorchProgram(Program):
 
 @dataclass(frozen=True, kw_only=True)
 class OnnxProgram(Program):
-    """An ONNX model, which onnxruntime runs without torch."""
+    """An ONNX model, which onnxruntime runs without torch.
+
+    Raises:
+        ValueError: if onnx or onnxscript is not installed.
+    """
 
     ending: ClassVar[str] = ".onnx"
     label: ClassVar[str] = "an ONNX model"

@@ -203,7 +203,7 @@ class GaussNewtonProducts:
 
 
 class DifferenceProducts(CurvatureProducts):
-    """Products by differences of gradients: no double backward pass, so two thirds of the time and memory, or less.
+    """Products by differences of gradients: no double backward pass, so two thirds of the memory and of the time, or less.
 
     Central differences cost two plain training gradients each; forward ones cost one, because the gradient at w itself
     is known. The weights move in place along v and are put back exactly; graphs recorded through them before can
@@ -278,7 +278,7 @@ def twice_differentiable(
     """Try a double backward pass and say why it fails.
 
     In float64 it is also held against differences of gradients: a custom function that is differentiable only once can
-    make autograd leave a part of the second derivative out without a word. So does a ReLU exactly at its kink seem to;
+    make autograd leave a part of the second derivative out without a word. A ReLU exactly at its kink looks the same;
     where blocks start as the identity, move the weights a little first.
 
     Args:

@@ -200,10 +200,12 @@ class RunFolder:
         learned = self._write_augmenter(trainer, augmenter)
         record["learned"] = [item.words for item in learned]
         record["left_out"] = [item.words for item in unwanted]
-        record["in_words"] = in_words(learned)
-        record["changed"] = change_in_words(learned, augmenter.start())
-        if unwanted:
-            record["in_words"] += f"; learned down and left out: {', '.join(record['left_out'])}"
+        left_out = [f"learned down and left out: {', '.join(record['left_out'])}"] if unwanted else []
+        for name, words in (
+            ("in_words", in_words(learned)),
+            ("changed", change_in_words(learned, trainer.augmenter.start())),
+        ):
+            record[name] = "; ".join([*filter(None, [words]), *left_out])
         self._write_record(record)
 
     def _write_augmenter(self, trainer: "IFTTrainer", augmenter: Augmenter) -> list[Learned]:

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from augnet.implicit import twice_differentiable
 
-# Standard deviation of what the weights are moved by.
+# Standard deviation of what the weights are moved by. Any size above rounding moves a weight of exactly 0, such as the
+# last scale of a block; 0.01 is below what initial weights are, so the network stays one that could be trained.
 MOVE = 0.01
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from augnet.augmenter import Augmenter, Learned
 from augnet.classifier import Classifier, make_twice_differentiable
-from augnet.data import DataSource, Splits, batches
+from augnet.data import DataSource, batches
 from augnet.recipe import Recipe
 from augnet.training.alarms import EARLY, Alarms
 from augnet.training.folder import RunFolder
@@ -98,7 +98,6 @@ class IFTTrainer:
         self.notes = [
             *(skipped if splits.skipped else []),
             *splits.notes,
-            *_without(splits),
             *getattr(self.classifier, "notes", ()),
             *self.augmenter.left_out,
         ]
@@ -341,18 +340,3 @@ class IFTTrainer:
             f"the loss was not finite in {PATIENCE} steps in a row, at step {self.step}{kept}; "
             f"lower inner.learning_rate (now {self.inner.optimiser.param_groups[0]['initial_lr']:g})"
         )
-
-
-def _without(splits: Splits) -> list[str]:
-    """Say of which classes there is no validation or no test image."""
-    notes = []
-    for name, part in (("validation", splits.val), ("test", splits.test)):
-        present = set() if part is None else set(part.labels.tolist())
-        missing = [label for number, label in enumerate(splits.classes) if number not in present]
-        if part is not None and missing:
-            more = ", …" if len(missing) > 3 else ""
-            notes.append(
-                f"{len(missing):,} of {len(splits.classes):,} classes have no {name} image: "
-                f"{', '.join(missing[:3])}{more}"
-            )
-    return notes

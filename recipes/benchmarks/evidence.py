@@ -3,10 +3,11 @@
     python recipes/benchmarks/evidence.py path/to/signs.npz --train 2000 --val 1000 --inner.precision bfloat16
 
 One training, frozen at the start, and at every outer step several estimators side by side, on the same images and with
-the same draws. The t value of an entry is the mean of all its hypergradients so far in their standard errors, as
-`ShrinkingAdam` takes it; positive where the entry wants more. *Root mean square* is that of the t values of all
-entries, which is about 1 where there is nothing but noise; *cost* is processor time in units of an inner step, first
-products included. `--first` and `--every` say when. Give it training images alone: half of them are set apart.
+the same draws. The t value of an entry is the mean of all its hypergradients in their standard errors, as
+`ShrinkingAdam` takes it of those so far; positive where the entry wants more. *Root mean square* is that of the t
+values of all entries, which is about 1 where there is nothing but noise (what has no sign counts twice, by probability
+and by spread); *cost* is processor time in units of an inner step, first products included. `--first` and `--every` say
+when. Give it training images alone: half of them are set apart.
 """
 
 import argparse
@@ -24,11 +25,11 @@ from augnet.recipe import Recipe
 from augnet.training import IFTTrainer
 from augnet.training.outer import OuterLevel, TrainingGradient
 
-BATCH = 64
+MANY, FOUR = "four validation batches", 4
 # What each estimator has of its own: settings of the recipe.
-ESTIMATORS = {
+ESTIMATORS: dict[str, list[str]] = {
     "default": [],
-    "four validation batches": [f"--schedule.val_batch_size={4 * BATCH}"],
+    MANY: [],
     "exact": ["--outer.second_derivative=exact"],
     "exact, not projected": ["--outer.second_derivative=exact", "--outer.project=false"],
     "identity, projected": ["--outer.second_derivative=exact", "--inverse_hessian=Identity"],
@@ -60,17 +61,18 @@ class Observed(IFTTrainer):
     def outer_step(self, batch: tuple[Tensor, Tensor], val_batch: tuple[Tensor, Tensor]) -> tuple[float, float]:
         draws, buffers = torch.get_rng_state(), [buffer.clone() for buffer in self.classifier.buffers()]
         found: list[TrainingGradient] = []
+        bias = self.augmenter.head.linear.bias if self.augmenter.head else None
+        assert bias is not None
         for name, level in self.levels.items():
             torch.set_rng_state(draws)
+            bias.grad = None
             for buffer, kept in zip(self.classifier.buffers(), buffers, strict=True):
                 buffer.copy_(kept)
             share = tuple(each[: level.schedule.val_batch_size] for each in val_batch)
             call = lambda level=level, share=share: found.append(level.step(self.step, batch, share, self.step))  # noqa: E731
             self.times[name].append(seconds(call))
-            bias = self.augmenter.head.linear.bias if self.augmenter.head else None
-            assert bias is not None
-            assert bias.grad is not None
-            self.gradients[name].append(bias.grad.clone())
+            if bias.grad is not None:
+                self.gradients[name].append(bias.grad.clone())
         return self.inner.descend(self.step, found[0].gradients, found[0].loss), found[0].val_loss
 
 
@@ -127,8 +129,14 @@ def main(arguments: list[str] | None = None) -> None:
         f"--schedule.warmup={options.first}", f"--schedule.outer_every={options.every}",
     ]  # fmt: skip
     recipes = {name: Recipe.parse([*common, *ESTIMATORS[name]]) for name in options.estimators}
-    most = max(each.schedule.val_batch_size for each in recipes.values())
-    recipe = Recipe.parse([*common, f"--schedule.val_batch_size={most}"])
+    recipe = Recipe.parse(common)
+    if recipe.outer.label_safety:
+        parser.error("nothing follows the classifier here, as label safety needs; leave outer.label_safety out")
+    # Always drawn in fours, so that all have the same images whoever is asked.
+    many = dataclasses.replace(recipe.schedule, val_batch_size=FOUR * recipe.schedule.val_batch_size)
+    recipe = dataclasses.replace(recipe, schedule=many)
+    if MANY in recipes:
+        recipes[MANY] = recipe
     trainer = Observed(dataclasses.replace(recipe, data=source), recipes)
     trainer.fit()
     steps = len(next(iter(trainer.gradients.values())))

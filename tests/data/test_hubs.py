@@ -63,7 +63,7 @@ def test_beyond_the_memory_limit_items_are_read_when_used(tmp_path):
 
 
 def test_data_that_are_not_there_are_asked_for(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"CIFAR10 is not in '.*'; set data.download to true"):
+    with pytest.raises(FileNotFoundError, match=r"CIFAR10 is not in '.*'; set download \(--data.download true\)"):
         Torchvision(name="cifar10", root=tmp_path).read()
 
 

@@ -86,7 +86,7 @@ def test_every_class_is_on_every_side_even_if_its_share_is_below_one_image():
 def test_a_class_of_two_images_leaves_none_for_the_test_part_and_a_note_says_so():
     splits = cut(pool([0] * 98 + [1] * 2), seed=0, test_size=10)
     assert 1 not in splits.test.labels
-    assert splits.notes == ("no test image of 1 classes, the first being 'class 1'",)
+    assert splits.notes == ("no test image of class 'class 1'",)
 
 
 def test_sizes_that_groups_do_not_allow_are_met_as_nearly_as_they_can_be():

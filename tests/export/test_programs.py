@@ -14,6 +14,7 @@ import augnet
 from augnet import transforms as tf
 from augnet.augmenter import Augmenter, AugmenterConfig
 from augnet.export.programs import EXTRA_FILE, onnx_program, smallest_side, torch_program
+from augnet.export.target import OnnxProgram
 
 ROUNDING = (tf.Posterize, tf.JPEG, tf.Equalize)
 # Other than the traced one: below the working size of 16 and above it, square and not, whole blocks of 8 and not, odd.
@@ -156,6 +157,8 @@ def test_exporting_leaves_the_augmenter_and_the_random_numbers_alone():
 @pytest.mark.parametrize("package", ["onnx", "onnxscript"])
 def test_a_missing_package_is_named_with_the_line_that_installs_it(monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ValueError, match=r"run: pip install 'augnet\[onnx\]'"):
+        OnnxProgram()
     with pytest.raises(ValueError, match=r"run: pip install 'augnet\[onnx\]'"):
         onnx_program(augmenter_of([tf.Rotate()]))
 
