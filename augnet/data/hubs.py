@@ -78,8 +78,8 @@ class Torchvision(DataSource):
             ) from error
         except (RuntimeError, FileNotFoundError) as error:
             raise FileNotFoundError(
-                f"{kind.__name__} is not in {str(self.root)!r}; set download (--data.download true), or root to where it "
-                "is"
+                f"{kind.__name__} is not in {str(self.root)!r}; set download (--data.download true), or root to where "
+                "it is"
             ) from error
 
 

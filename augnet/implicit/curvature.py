@@ -203,7 +203,7 @@ class GaussNewtonProducts:
 
 
 class DifferenceProducts(CurvatureProducts):
-    """Products by differences of gradients: no double backward pass, so two thirds of the memory and of the time, or less.
+    """Products by differences of gradients: no double backward pass, so two thirds of the memory and less time.
 
     Central differences cost two plain training gradients each; forward ones cost one, because the gradient at w itself
     is known. The weights move in place along v and are put back exactly; graphs recorded through them before can
