@@ -328,11 +328,11 @@ def test_a_signal_saves_and_the_command_that_is_said_finishes_the_run(number, co
 
 
 def learned(capsys, *arguments):
-    """Run a command that works; give the last five lines by their first word, and the run."""
+    """Run a command that works; give the last six lines by their first word, and the run."""
     assert main(list(arguments)) == 0
     lines = capsys.readouterr().out.splitlines()
-    said = {line[:12].strip(): line[12:] for line in lines[-5:]}
-    assert set(said) == {"accuracy", "learned", "cost", "run folder", "next"}
+    said = {line[:12].strip(): line[12:] for line in lines[-6:]}
+    assert set(said) == {"accuracy", "learned", "policy", "cost", "run folder", "next"}
     return said, Run(said["run folder"])
 
 
@@ -340,8 +340,9 @@ def test_the_embedded_digits_work_at_once(capsys):
     said, run = learned(capsys, "train", *SHORT)
     assert run.path == Path("runs/digits")
     assert f"test {run.record['test_accuracy']:.1%}" in said["accuracy"]
-    assert "rotation" in said["learned"]
-    assert " ±" in said["learned"]
+    assert said["learned"] == "no transform has changed by a tenth since the start"
+    assert "rotation" in said["policy"]
+    assert " ±" in said["policy"]
     assert "of which learning the augmenter took" in said["cost"]
     assert run.record["test_accuracy"] > 0.5
     # A second run of the same command finds a folder of its own.
@@ -366,6 +367,17 @@ def test_an_archive_is_learned_from(capsys):
     assert run.recipe.classifier.name == "resnet10t"
     assert run.recipe.seed == 3
     assert "no test images" in said["accuracy"]
+
+
+def test_what_is_watched_and_what_will_be_missed_is_said(capsys):
+    """Of 24 validation images a tenth is watched; test images there are none."""
+    assert main(["train", "--data.train_size=48", "--data.val_size=24", *SHORT]) == 0
+    said = capsys.readouterr().out
+    assert "loss on 2 watched validation images" in said
+    assert "no test images" not in said
+    np.savez("signs.npz", images=PIXELS, labels=LABELS)
+    assert main(["train", "signs.npz", *SHORT, "--schedule.inner_steps=8"]) == 0
+    assert "note: no test images, so there will be nothing to compare on" in capsys.readouterr().out
 
 
 def test_help_names_the_verbs_and_every_setting(capsys):
