@@ -7,6 +7,7 @@ of an ONNX model.
 """
 
 import copy
+import importlib
 import io
 import json
 import warnings
@@ -47,8 +48,8 @@ def torch_program(
 def need_onnx() -> None:
     """Raise ValueError unless onnx and onnxscript are installed."""
     try:
-        import onnx  # noqa: F401
-        import onnxscript  # noqa: F401
+        for package in ("onnx", "onnxscript"):
+            importlib.import_module(package)
     except ImportError as error:
         raise ValueError(INSTALL) from error
 

@@ -13,7 +13,10 @@ when. Give it training images alone: half of them are set apart.
 import argparse
 import dataclasses
 from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -25,6 +28,7 @@ from augnet.recipe import Recipe
 from augnet.training import IFTTrainer
 from augnet.training.outer import OuterLevel, TrainingGradient
 
+Answer = TypeVar("Answer")
 MANY, FOUR = "four validation batches", 4
 # What each estimator has of its own: settings of the recipe.
 ESTIMATORS: dict[str, list[str]] = {
@@ -54,9 +58,7 @@ class Observed(IFTTrainer):
         self.times: dict[str, list[float]] = defaultdict(list)
 
     def inner_step(self, batch: tuple[Tensor, Tensor]) -> float:
-        losses: list[float] = []
-        self.times["inner step"].append(seconds(lambda: losses.append(super(Observed, self).inner_step(batch))))
-        return losses[0]
+        return self._timed("inner step", partial(super().inner_step, batch))
 
     def outer_step(self, batch: tuple[Tensor, Tensor], val_batch: tuple[Tensor, Tensor]) -> tuple[float, float]:
         draws, buffers = torch.get_rng_state(), [buffer.clone() for buffer in self.classifier.buffers()]
@@ -69,11 +71,15 @@ class Observed(IFTTrainer):
             for buffer, kept in zip(self.classifier.buffers(), buffers, strict=True):
                 buffer.copy_(kept)
             share = tuple(each[: level.schedule.val_batch_size] for each in val_batch)
-            call = lambda level=level, share=share: found.append(level.step(self.step, batch, share, self.step))  # noqa: E731
-            self.times[name].append(seconds(call))
+            found.append(self._timed(name, partial(level.step, self.step, batch, share, self.step)))
             if bias.grad is not None:
                 self.gradients[name].append(bias.grad.clone())
         return self.inner.descend(self.step, found[0].gradients, found[0].loss), found[0].val_loss
+
+    def _timed(self, name: str, call: Callable[[], Answer]) -> Answer:
+        answers: list[Answer] = []
+        self.times[name].append(seconds(lambda: answers.append(call())))
+        return answers[0]
 
 
 def t_values(gradients: Float[Tensor, "n e"]) -> Float[Tensor, "e"]:
