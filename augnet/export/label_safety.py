@@ -111,8 +111,13 @@ class LabelSafety:
     @property
     def proposal(self) -> str:
         """Say up to which strength labels are safe, and of which classes there are too few images to tell."""
-        safe = self.largest_safe
-        said = f"labels are shown to be safe up to strength {safe:g}" if safe else "no strength is shown to be safe"
+        safe, smallest = self.largest_safe, min(self.classes)
+        if safe:
+            said = f"labels are shown to be safe up to strength {safe:g}"
+        elif unsafe := self.unsafe(smallest):
+            said = f"labels suffer at strength {smallest:g} already: {_listed(list(map(str, unsafe)))}"
+        else:
+            said = "no strength is shown to be safe"
         if not self.untold:
             return said
         return f"{said}; too few images to tell: {_listed([f'{c.name!r} ({c.images})' for c in self.untold])}"

@@ -25,6 +25,8 @@ DRAWS = 8
 # Used less than this (probability times share of the limit), a transform is not worth a line. Choices have a
 # probability of 0.01 at least, so that one which was learned away stays below.
 LEAST_USE = 0.02
+# Distances below this are as good as none.
+SEEN = 0.0005
 
 
 class Step(NamedTuple):
@@ -144,17 +146,19 @@ class PlainPolicy:
         return code(self, heading)
 
     def table(self) -> list[str]:
-        """Say what is done and what is lost, a line per transform, the most used first, and what is not painted."""
+        """Say what is done, a line per transform, the most used first, and what is lost by that and not painted."""
         steps = sorted(self.steps + self.left_out, key=lambda step: step.use, reverse=True)
         if steps[0].use == 0:
             return ["It changes nothing."]
-        head = f"{'loss':>6} {'by image':>9}   (1-Wasserstein distance from the U-Net's amounts, shares of the limit)"
-        rows = [
-            f"{step.loss:6.3f} {step.loss_by_image:9.3f}   {step.words}"
-            + ("" if step in self.steps else f"; left out, its use is {step.use:.2f}")
-            for step in steps
-        ]
-        return [head, *rows, *self.unpainted]
+        rows = []
+        for step in steps:
+            unlike = f"; off by {step.loss:.3f}, image by image {step.loss_by_image:.3f}"
+            left_out = f"; left out, its use is {step.use:.2f}"
+            rows.append(
+                step.words + (left_out if step not in self.steps else "") + (unlike if step.loss_by_image >= SEEN else "")
+            )
+        lost = f"1-Wasserstein distance from the U-Net's amounts, mean over transforms: {self.loss:.3f} of their limits"
+        return [*rows, lost, *self.unpainted]
 
 
 def decisions(augmenter: Augmenter, images: Float[Tensor, "b c h w"], strength: float, seed: int) -> Policy:

@@ -21,7 +21,7 @@ MOST_TRANSFORMS = 5
 EXTREMES = 5
 WIDTH = 12.5
 COLOUR_MAP = "PuOr"
-# Differences of use below this make no difference to the eye.
+# Differences of use below this make no difference to the eye, and an order by them none to anybody.
 SEEN = 0.01
 
 
@@ -37,7 +37,8 @@ def by_class(
     """Show how the use of each transform differs between classes, and which images get the least and the most of it.
 
     Use is the share of the limit that is reached, times how often. A dot marks a class whose mean differs from that
-    of all images by more than three standard errors. Of many classes, the 20 that differ most are shown.
+    of all images by more than three standard errors. Of many classes, the 20 that differ most are shown. Images are
+    ranked by transforms whose use differs between them by 0.01 or more.
 
     Args:
         augmenter: what to show.
@@ -51,7 +52,8 @@ def by_class(
         ValueError: if the augmenter has no transforms.
     """
     use = torch.stack([policy.use for policy in decide(augmenter, images, DRAWS, seed)]).mean(dim=0)
-    varied = use.std(dim=0, correction=0).argsort(descending=True)[:MOST_TRANSFORMS].tolist()
+    most_varied = use.std(dim=0, correction=0).argsort(descending=True)[:MOST_TRANSFORMS].tolist()
+    varied = [k for k in most_varied if float(use[:, k].max() - use[:, k].min()) >= SEEN]
     lines = 0 if labels is None else min(MOST_CLASSES, len(labels.unique()))
     below = 0.4 + 1.2 * len(varied)
     above = 1.9 + 0.24 * lines
@@ -97,7 +99,8 @@ def _table(
     labels_below = [transform.label for transform in augmenter.transforms]
     axes.set_xticks(range(len(labels_below)), labels_below, fontsize=8, rotation=40, ha="right", rotation_mode="anchor")
     axes.tick_params(length=0)
-    of_many = "" if len(present) == len(kept) else f" ({len(kept)} of {len(present)} classes, those that differ most)"
+    which = "" if largest <= SEEN else ", those that differ most"
+    of_many = "" if len(present) == len(kept) else f" ({len(kept)} of {len(present)} classes{which})"
     alike = "\nhardly any difference: the augmenter treats all classes alike" if largest <= SEEN else ""
     axes.set_title(f"use in each class, less the mean of all{of_many}{alike}", fontsize=9)
     bar = sheet.colorbar(ScalarMappable(Normalize(-largest, largest), COLOUR_MAP), ax=axes, aspect=30, pad=0.01)
@@ -108,12 +111,17 @@ def _table(
 def _extremes(
     sheet: Figure | SubFigure, augmenter: Augmenter, images: Tensor, use: Tensor, varied: Sequence[int]
 ) -> None:
+    if not varied:
+        # On axes, so that it has a place of its own in the layout.
+        axes = sheet.subplots()
+        axes.set_axis_off()
+        axes.set_title(f"no transform's use differs by {SEEN:g} between any two images", fontsize=9)
+        return
     rows: list[list[Tile | None]] = []
     few = min(EXTREMES, (len(images) + 1) // 2)
     for k in varied:
         order = use[:, k].argsort().tolist()
-        digits = 2 if float(use[order[-1], k] - use[order[0], k]) >= SEEN else 4
         ends = [*order[:few], None, *order[len(order) - few :]]
-        rows.append([None if i is None else Tile(picture(images[i]), f"{float(use[i, k]):.{digits}f}") for i in ends])
+        rows.append([None if i is None else Tile(picture(images[i]), f"{float(use[i, k]):.2f}") for i in ends])
     names = ["least use", *[""] * few, "most use"]
     mosaic(sheet, rows, row_names=[augmenter.transforms[k].label for k in varied], column_names=names)

@@ -18,7 +18,7 @@ from augnet.export.label_safety import STRENGTHS
 from augnet.export.sample import fairly
 from augnet.show.canvas import picture
 from augnet.show.decisions import at_step, fixed_noise
-from augnet.show.strip import SPREADS, clearest, strip_amounts, together
+from augnet.show.strip import clearest, strip_amounts, together
 from augnet.show.subject import Subject, name_of
 from augnet.show.walk import walked
 
@@ -136,6 +136,5 @@ def _switches(augmenter: Augmenter, images: Float[Tensor, "b c h w"]) -> dict[st
     ]
     return {
         "names": [learned[k].transform.label for k in most],
-        "columns": [f"{spreads:+g}".replace("-", "−") if spreads else "centre" for spreads in SPREADS],
         "sheet": sheet(torch.stack(rows)),
     }

@@ -71,7 +71,8 @@ def history(run: Run, *, on: Place | None = None) -> Figure:
         _bands(lower, augmenter, rows, lines)
     else:
         use.set_axis_off()
-    _curves(losses, rows, {"training_loss": "training", "validation_loss": "validation", "watched_loss": "watched"})
+    names = {"training_loss": "training, augmented", "validation_loss": "validation", "watched_loss": "watched"}
+    _curves(losses, rows, names)
     losses.set(ylabel="nats", title="losses")
     _curves(norm, rows, {"hypergradient_norm": "norm"})
     norm.set(ylabel="nats per unit of weight", title="norm of the hypergradient")
@@ -79,7 +80,8 @@ def history(run: Run, *, on: Place | None = None) -> Figure:
     noise.set(ylabel="share of its mean square", title="noise of the hypergradient", ylim=(0, 1.02))
     _curves(residual, rows, {"residual": "residual"})
     residual.set(ylabel="|b − Hx| / |b|", title="residual of the inverse product")
-    for axes in (norm, residual):
+    # A loss too, one peak of which would else flatten all the rest.
+    for axes in (losses, norm, residual):
         _positive(axes)
     for axes in panels:
         axes.set_xlabel("step (classifier updates)", fontsize=8)

@@ -242,7 +242,9 @@ def _parts(
         Part(
             "history", "How it was learned",
             "Lines should have levelled off by the end; a loss that rises, noise near 1 with a residual that keeps "
-            "rising, or a numbered alarm are reasons not to trust it. The small panels show each transform's range.",
+            "rising, or a numbered alarm are reasons not to trust it. Watched are validation images that nothing is "
+            "learned from: where their loss stays above that of the others, the augmentation suits the others alone. "
+            "The small panels show each transform's range.",
             drawn_history,
         ),
         Part(
@@ -253,8 +255,9 @@ def _parts(
         ),
         Part(
             "strip", "One transform at a time",
-            "From left to right each transform goes from two spreads below its centre to two above, the others being "
-            "off; below each image stands the amount. Shown on the image of most contrast among 16 chosen by chance.",
+            "From left to right each transform goes from two spreads below its centre to two above, within its limits "
+            "and from 0 where amounts have no sign, the others being off; below each image stands the amount. Shown on "
+            "the image of most contrast among 16 chosen by chance.",
             lambda: strip(augmenter, images),
         ),
         Part(

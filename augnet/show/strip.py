@@ -9,7 +9,9 @@ from augnet.augmenter import Augmenter, Learned
 from augnet.show.canvas import Place, Tile, in_unit, mosaic, picture, place
 from augnet.show.decisions import apply, fixed_noise
 
-SPREADS = (-2.0, -1.0, 0.0, 1.0, 2.0)
+COLUMNS = 5
+# How far from the centre a strip goes.
+SPREADS = 2
 # Rows beyond which they stand in two columns.
 LONGEST = 9
 LOOKED_AT = 16
@@ -18,18 +20,17 @@ LOOKED_AT = 16
 def strip_amounts(learned: list[Learned]) -> Float[Tensor, "k s"]:
     """Give the amounts of a strip, one row per transform, in its unit.
 
-    From −2 to +2 spreads about the centre, within the limits. Amounts that have no sign go in equal steps from 0 to
-    2 spreads above the centre. A choice is not made, and in the last two columns made.
+    In equal steps from two spreads below the centre to two above, within the limits; amounts that have no sign begin at
+    0. A choice is not made, and in the last two columns made.
     """
     rows = []
     for transform, centre, spread, _ in learned:
         if transform.choice:
             rows.append(torch.tensor([0.0, 0.0, 0.0, 1.0, 1.0]))
-        elif transform.signed:
-            amounts = centre + spread * torch.tensor(SPREADS)
-            rows.append(amounts.clamp(-transform.limit, transform.limit))
-        else:
-            rows.append(torch.linspace(0, min(transform.limit, abs(centre) + 2 * spread), len(SPREADS)))
+            continue
+        low = max(-transform.limit, centre - SPREADS * spread) if transform.signed else 0.0
+        high = min(transform.limit, (centre if transform.signed else abs(centre)) + SPREADS * spread)
+        rows.append(torch.linspace(low, high, COLUMNS))
     return torch.stack(rows)
 
 
@@ -56,7 +57,7 @@ def strip(
     image: int | None = None,
     on: Place | None = None,
 ) -> Figure:
-    """Show each transform alone from −2 to +2 of its spreads, all others at zero, the most used first.
+    """Show each transform alone by the amounts of `strip_amounts`, all others at zero, the most used first.
 
     Args:
         augmenter: what to show.
@@ -93,8 +94,5 @@ def _rows(
         ]
         choice = [tiles[0]._replace(caption="no"), None, None, None, tiles[-1]._replace(caption="yes")]
         rows.append(choice if learned[k].transform.choice else [*tiles])
-    # The columns' heads do not hold for amounts without a sign.
-    names = [f"{t.label}\n{t.unit}" + ("" if t.signed or t.choice else ", from 0 up")
-             for t in (learned[k].transform for k in order)]  # fmt: skip
-    columns = [f"{spreads:+g} spreads".replace("-", "−") if spreads else "centre" for spreads in SPREADS]
-    return mosaic(on, rows, row_names=names, column_names=columns)
+    names = [f"{t.label}\n{t.unit}" for t in (learned[k].transform for k in order)]
+    return mosaic(on, rows, row_names=names)

@@ -103,10 +103,11 @@ class Subject:
             ValueError: if either cannot be read.
         """
         augmenter, about = load(path)
-        pixels, labels, classes, notes = _read(images, augmenter.channels, None)
+        # What may be noted of the images is for a classifier, and a file has none.
+        pixels, labels, classes, _ = _read(images, augmenter.channels, None)
         return cls(
             name=Path(path).stem, augmenter=augmenter, images=pixels, labels=labels, classes=classes, about=about,
-            source=f"{len(pixels):,} images of {images}", notes=notes,
+            source=f"{len(pixels):,} images of {images}",
         )  # fmt: skip
 
 

@@ -136,11 +136,15 @@ def main(arguments: list[str] | None = None) -> None:
     if twice := sorted({name for name in named if named.count(name) > 1}):
         parser.error(f"{twice[0]} is named twice among --factors, --set and --without; leave it out of all but one")
     data = Path(options.data).stem
-    done = (
-        {int(row["run"]): levels_of(row) for row in read(options.table).get(data, [])} if options.table.exists() else {}
-    )
-    if any(each != levels_at(options.factors, data, run) for run, each in done.items()):
-        parser.error(f"{options.table} has trainings on {data} of another design; name another --table")
+    fixed_by = " ".join([
+        f"--train {options.train} --val {options.val} --split {options.split}",
+        *(f"--{name} {' '.join(sorted(given))}" for name in ("set", "without") if (given := getattr(options, name))),
+        *settings,
+    ])  # fmt: skip
+    done = {int(row["run"]): row for row in read(options.table).get(data, [])} if options.table.exists() else {}
+    for run, row in done.items():
+        if levels_of(row) != levels_at(options.factors, data, run) or row["settings"] != fixed_by:
+            parser.error(f"{options.table} has trainings on {data} of another design or other settings; name another")
     torch.set_num_threads(1)
     bench, fixed = bench_of(options, settings)
     for run in sorted(set(options.runs) - set(done)):
@@ -151,7 +155,7 @@ def main(arguments: list[str] | None = None) -> None:
         found = retrained(bench, Learned(), run, augmenter)
         row = {
             "data": data, "run": run, "levels": " ".join(f"{name}={value:g}" for name, value in levels.items()),
-            "steps": found.steps, "accuracy": round(100 * found.measures.accuracy, 2),
+            "settings": fixed_by, "steps": found.steps, "accuracy": round(100 * found.measures.accuracy, 2),
             "loss": round(found.measures.loss, 4),
         }  # fmt: skip
         print(row, flush=True)

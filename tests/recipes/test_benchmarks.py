@@ -280,6 +280,10 @@ def test_a_screening_makes_its_trainings_once_and_prints_effects(benchmark_scrip
     bench.main([*common, "5", "6"])
     rows = read(table)
     assert [row["run"] for row in rows] == ["4", "5", "6"]
+    assert {row["settings"] for row in rows} == {
+        "--train 16 --val 8 --split 11 --set MirrorUpDown=0.01 --schedule.inner_steps=3 --schedule.batch_size=8 "
+        "--classifier.name=test_resnet --schedule.warmup=0"
+    }
     signs = bench.design("images")[4]
     assert rows[0]["levels"] == " ".join(
         f"{name}={values[int(sign > 0)]}"
@@ -299,6 +303,7 @@ def test_a_screening_makes_its_trainings_once_and_prints_effects(benchmark_scrip
     other = [text.replace("spread=0.3:0.8", "spread=0.3:0.9") for text in common]
     for wrong in (
         [*other, "7"],
+        ["MirrorUpDown=0.02" if text == "MirrorUpDown=0.01" else text for text in [*common, "7"]],
         [*common[:3], f"--table={table}", "--factors", "Invert=0.1:0.2", "Invert=0.1:0.3"],
         [*common, "24"],
     ):
