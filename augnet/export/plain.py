@@ -152,11 +152,9 @@ class PlainPolicy:
             return ["It changes nothing."]
         rows = []
         for step in steps:
-            unlike = f"; off by {step.loss:.3f}, image by image {step.loss_by_image:.3f}"
-            left_out = f"; left out, its use is {step.use:.2f}"
-            rows.append(
-                step.words + (left_out if step not in self.steps else "") + (unlike if step.loss_by_image >= SEEN else "")
-            )
+            left_out = "" if step in self.steps else f"; left out, its use is {step.use:.2f}"
+            off = f"; off by {step.loss:.3f}, image by image {step.loss_by_image:.3f}"
+            rows.append(step.words + left_out + (off if step.loss_by_image >= SEEN else ""))
         lost = f"1-Wasserstein distance from the U-Net's amounts, mean over transforms: {self.loss:.3f} of their limits"
         return [*rows, lost, *self.unpainted]
 
