@@ -1,9 +1,11 @@
 """One training from scratch with one arm, as everything in a comparison is measured.
 
 Initial weights, batches and dropout are functions of the seed and of nothing else, so that arms differ in the images
-alone and differences between them can be taken seed by seed. Test images are looked at once, at the end.
+alone and differences between them can be taken seed by seed. Test images are looked at once, at the end. A classifier
+begins with the weights with which that of a run of the same seed began.
 """
 
+import math
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -21,7 +23,7 @@ from augnet.data import all_batches, batches
 # A user's transform may draw from any generator.
 from augnet.data.batches import randomness_of
 from augnet.training.device import device_named
-from augnet.training.inner import InnerLevel, channels_last
+from augnet.training.inner import PATIENCE, InnerLevel, channels_last
 
 # Steps that are made to see how long one takes, and those before them, in which memory is laid out.
 TIMED, UNTIMED = 6, 2
@@ -87,16 +89,26 @@ class Retraining:
         self.inner = InnerLevel(bench.classifier(), bench.recipe.inner, training.steps, bench.pretrained, self.device)
         self.augment = training.arm.augmentation(bench, self._number("arm"))
         self.batches = batches(bench.train, bench.recipe.schedule.batch_size, self._number("batches"))
-        self.made = 0
+        self.made = self.bad = 0
 
     def step(self) -> None:
-        """Make one update; one whose loss is not finite is left out."""
+        """Make one update; one whose loss is not finite is left out.
+
+        Raises:
+            ValueError: if that is so several times in a row.
+        """
         images, labels, _ = next(self.batches)
         torch.manual_seed(self._number("draws", self.made))
         augmented = self.augment(images).to(self.device)
         # Anew, since arms draw more or less than each other: dropout should not differ by that.
         torch.manual_seed(self._number("dropout", self.made))
-        self.inner.step(self.made, augmented, labels.to(self.device))
+        loss = self.inner.step(self.made, augmented, labels.to(self.device))
+        self.bad = 0 if math.isfinite(loss) else self.bad + 1
+        if self.bad == PATIENCE:
+            raise ValueError(
+                f"the loss was not finite in {PATIENCE} steps in a row, at step {self.made:,}; train a run with "
+                "a lower inner.learning_rate"
+            )
         self.made += 1
 
     @torch.no_grad()
@@ -132,7 +144,8 @@ def retrain(bench: Bench, training: Training, stopped: Callable[[], bool] = lamb
 
     Raises:
         Interrupted: if `stopped` says so.
-        ValueError: if the arm cannot take such images, or is another than when its key was taken.
+        ValueError: if the arm cannot take such images, or is another than when its key was taken, or if the loss stays
+            non-finite.
     """
     began = time.perf_counter()
     with randomness_of(torch.tensor([training.seed])):

@@ -138,7 +138,7 @@ def _how(comparison: Comparison) -> list[str]:
         f"Each training is from scratch, on {comparison.train_images:,} images (the run's training and validation "
         f"images), and tested once on {sum(comparison.test_images):,}; arms share weights and batches, seed by seed.",
         "Intervals are Student's, of 95 %, over seeds; differences are paired by seed. They do not say how other test "
-        "images would turn out.",
+        "images would turn out. The best of the others is picked by the same results, which flatters it.",
         f"{cost}.",
     ]
 

@@ -5,7 +5,7 @@ splits, seeds or the order of batches.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence, Sized
+from collections.abc import Iterable, Sequence, Sized
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +64,7 @@ class LabelledImages(Dataset, ABC):
         items = [self[int(index)] for index in indices]
         shapes = {tuple(image.shape) for image, _ in items}
         if len(shapes) > 1:
-            raise ValueError(f"images of one batch differ in shape: {sorted(shapes)[:3]}; set `size` to resize them")
+            raise ValueError(f"images of one batch differ in shape: {sorted(shapes)[:3]}; {advice(shapes)}")
         images = torch.stack([unit_range(image) for image, _ in items])
         return images, torch.tensor([label for _, label in items], dtype=torch.int64)
 
@@ -76,6 +76,12 @@ class LabelledImages(Dataset, ABC):
 
     def _kept_groups(self, indices: Int64[Tensor, "b"]) -> Int64[Tensor, "b"] | None:
         return None if self.groups is None else self.groups[indices]
+
+
+def advice(shapes: Iterable[tuple[int, ...]]) -> str:
+    """Say how to make images of different shapes (channels, height, width) alike."""
+    alike = len({shape[1:] for shape in shapes}) == 1
+    return "convert them to the same channels" if alike else "set `size` to resize them"
 
 
 class ImageSet(LabelledImages):
@@ -252,9 +258,11 @@ def label_tensor(labels: Sequence[int] | np.ndarray | Tensor) -> Int64[Tensor, "
     if len(array) and (array.is_floating_point() or array.is_complex() or array.dtype == torch.bool):
         kind = str(array.dtype).removeprefix("torch.")
         raise ValueError(f"labels are {kind}, not whole numbers; give classes 0, 1, …")
+    # First of all, since torch finds no least number of some unsigned types.
+    array = array.to(torch.int64)
     if len(array) and int(array.min()) < 0:
         raise ValueError(f"label {int(array.min())} is negative; number the classes from 0")
-    return array.to(torch.int64)
+    return array
 
 
 def _label(item: object) -> int:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from augnet.data.images import ImageSet, LabelledImages, SampleSet, labelled
+from augnet.data.images import ImageSet, LabelledImages, SampleSet, advice, labelled
 from augnet.data.pixels import resize
 from augnet.data.splits import Pool, Splits, cut
 
@@ -174,7 +174,8 @@ def in_memory(images: SampleSet) -> ImageSet:
         image = image if image.dtype == torch.uint8 else (image * 255).round().byte()
         if image.shape != pixels.shape[1:]:
             raise ValueError(
-                f"images differ in shape: {tuple(pixels.shape[1:])} and {tuple(image.shape)}; set `size` to resize them"
+                f"images differ in shape: {tuple(pixels.shape[1:])} and {tuple(image.shape)}; "
+                f"{advice([tuple(pixels.shape[1:]), tuple(image.shape)])}"
             )
         pixels[index] = image
     return ImageSet(pixels, images.labels, images.groups)

@@ -17,6 +17,9 @@ from augnet.data.images import LabelledImages
 Tensors = tuple[Float[Tensor, "n c h w"], Int64[Tensor, "n"]]
 
 TEST_SEED = 20_200_304
+# Training images that are looked at for darkness, and the share of full scale up to which they are dark; 12 bits of 16
+# go up to 0.0625.
+LOOKED_AT, NEARLY_BLACK = 16, 0.07
 LARGEST_DEFAULT = 5_000
 
 
@@ -159,6 +162,7 @@ def cut(
         wanted = _count("train_size", train_size, len(train), pool.classes)
         train, _ = _divide(train, wanted, [seed, 1])
         notes += _surprises("training", train, wanted, pool.classes)
+    notes += _darkness(train)
     channels, height, width = train.shape
     return Splits(
         train=train,
@@ -292,3 +296,15 @@ def _surprises(part: str, images: LabelledImages, wanted: int, classes: Sequence
         many = f"{len(absent):,} classes, the first being" if len(absent) > 1 else "class"
         notes.append(f"no {part} image of {many} {absent[0]!r}")
     return notes
+
+
+def _darkness(images: LabelledImages) -> list[str]:
+    """Say where images are nearly black, as 12 bits are in a file of 16."""
+    looked_at, _ = images.batch(range(0, len(images), -(-len(images) // LOOKED_AT)))
+    brightest = float(looked_at.max())
+    if brightest > NEARLY_BLACK:
+        return []
+    return [
+        f"the brightest pixel of {len(looked_at)} training images is at {brightest:.1%} of full scale; if they have "
+        "fewer bits than their files, scale them"
+    ]

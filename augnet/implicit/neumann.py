@@ -94,7 +94,8 @@ class Neumann(InverseHessian):
     def _probes_due(self, start: Solution | None) -> int:
         if self.step_size is not None:
             return 0
-        if start is None or start.top is None or not math.isfinite(start.curvature):
+        # From a right side of 0 nothing was found.
+        if start is None or start.top is None or not 0 < start.curvature < math.inf:
             return self.probes
         return 1 if start.age >= self.refresh else 0
 
@@ -104,7 +105,7 @@ class Neumann(InverseHessian):
         due = self._probes_due(start)
         if self.step_size is not None:
             return UNKNOWN, None, 0
-        if start is None or start.top is None or not math.isfinite(start.curvature):
+        if start is None or start.top is None or not 0 < start.curvature < math.inf:
             return *largest_eigenvalue(operator, vector, due), 1
         if due == 0:
             return start.curvature, start.top, start.age + 1

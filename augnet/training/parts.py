@@ -19,6 +19,18 @@ from augnet.training.parallel import Processes
 # What classifiers draw with: these multiply by a mask of their first argument's shape, or fill their first argument.
 MASKS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d)
 FILLS = (Tensor.bernoulli_, Tensor.uniform_, Tensor.normal_)
+# What else draws, with the arguments without any of which it does not: name, position, and value where it is left out.
+OTHERS: dict[Any, list[tuple[str, int, Any]]] = {
+    F.alpha_dropout: [("training", 2, False)],
+    F.feature_alpha_dropout: [("training", 2, False)],
+    F.rrelu: [("training", 3, False)],
+    F.scaled_dot_product_attention: [("dropout_p", 4, 0.0)],
+    F.multi_head_attention_forward: [("dropout_p", 10, 0.0), ("training", 13, True)],
+    **{
+        each: []
+        for each in (torch.rand, torch.randn, torch.rand_like, torch.randn_like, torch.bernoulli, torch.randperm)
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -47,7 +59,11 @@ class Part:
         return batch if self.share == 1 else batch[self.start : self.stop]
 
     def drawn(self, device: torch.device) -> contextlib.AbstractContextManager[None]:
-        """Draw in this context what the whole batch would draw for these images, and leave the generators alone."""
+        """Draw in this context what the whole batch would draw for these images, and leave the generators alone.
+
+        Raises:
+            ValueError: in the context, if the classifier draws in a way that is not followed.
+        """
         if self.share == self.processes.count == 1:
             return contextlib.nullcontext()
         return self._drawn(device)
@@ -69,6 +85,7 @@ class _DrawsOfWhole(TorchFunctionMode):
     """Draws the numbers of a whole batch wherever a classifier draws for a part of it, and takes the part's.
 
     A tensor whose first dimension counts something else than images, or images times something, is drawn as it is.
+    What draws in other ways (attention's dropout, alpha dropout, patch dropout) is refused.
     """
 
     def __init__(self, part: Part) -> None:
@@ -77,6 +94,11 @@ class _DrawsOfWhole(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None) -> Any:
         kwargs = kwargs or {}
+        if func in OTHERS and all(args[at] if at < len(args) else kwargs.get(n, v) for n, at, v in OTHERS[func]):
+            raise ValueError(
+                f"the classifier draws by {func.__name__}, and what that draws for a batch cannot be had for a part of "
+                "it; leave out inner.micro_batch and train in one process, or take another kind of dropout"
+            )
         if not args or func not in (*MASKS, *FILLS) or args[0].ndim == 0:
             return func(*args, **kwargs)
         x, *settings = args

@@ -15,6 +15,8 @@ from augnet.training.evaluation import agreement, score
 SAMPLE = 128
 # Images of each part of the validation set that are scored for a report.
 LOOKED_AT = 512
+# Images below which a standard error says nothing: of two losses it is now and then nearly 0 by chance.
+FEWEST = 8
 
 
 class Progress(NamedTuple):
@@ -80,7 +82,7 @@ class Watch:
         # Whole groups, or the part that is kept would hold near-copies of the part that is used.
         is_kept = torch.isin(groups, names[: round(share * len(names))])
         kept, used = is_kept.nonzero()[:, 0], (~is_kept).nonzero()[:, 0]
-        if len(kept) < 2 or len(used) < 2:
+        if min(len(kept), len(used)) < FEWEST:
             # Both parts are then the same, and overfitting cannot be seen.
             kept = used = torch.arange(len(splits.val))
         self.val: LabelledImages = splits.val.take(used)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from augnet.augmenter import Augmenter, Learned
 from augnet.classifier import Classifier, make_twice_differentiable
@@ -20,14 +21,12 @@ from augnet.data import DataSource, batches
 from augnet.recipe import Recipe
 from augnet.training.alarms import EARLY, Alarms
 from augnet.training.folder import RunFolder
-from augnet.training.inner import InnerLevel
+from augnet.training.inner import PATIENCE, InnerLevel
 from augnet.training.outer import Batch, OuterLevel
 from augnet.training.parallel import Processes, refuse_wrapped
 from augnet.training.progress import Progress, Watch
 from augnet.training.run import Run
 
-# Non-finite steps in a row after which a training gives up.
-PATIENCE = 5
 # Of checkpoints; goes up when what they hold changes.
 FORMAT = 4
 REPORTS = 30
@@ -110,6 +109,8 @@ class IFTTrainer:
             self.device, self.processes,
         )  # fmt: skip
         self.watch = Watch(splits, recipe.outer.watch, self._seed("watch"), self.device, recipe.workers)
+        self.inner.look_once(self.watch.sample[0][:1], len(splits.classes))
+        self._refuse_single_images()
         self.outer = OuterLevel(self.augmenter, recipe, self.inner, self.watch.sample)
         self.notes += self.outer.notes
         updates = recipe.schedule.outer_steps_before(recipe.schedule.inner_steps)
@@ -166,7 +167,6 @@ class IFTTrainer:
         every = max(1, total // REPORTS)
         train, val = self._streams()
         bad, images_seen, since = 0, 0, time.perf_counter()
-        self._stopping = False
         # A killed run leaves a first checkpoint however early it died.
         if self.folder and self.step == 0:
             self.folder.save(self)
@@ -210,6 +210,7 @@ class IFTTrainer:
             self.seconds["reports"] += time.perf_counter() - ended
             if self.folder and self.step % self.recipe.checkpoint_every == 0:
                 self.folder.save(self)
+        self._stopping = False
         if self.folder is None:
             return None
         self.folder.save(self)
@@ -218,7 +219,7 @@ class IFTTrainer:
         return Run(self.folder.path)
 
     def stop(self) -> None:
-        """End `fit` after the step that is under way, with a checkpoint."""
+        """End `fit` after the step that is under way, with a checkpoint; before it begins, at once."""
         self._stopping = True
 
     def inner_step(self, batch: Batch) -> float:
@@ -317,6 +318,24 @@ class IFTTrainer:
         self.skipped = state["skipped"]
         self.losses, self.last_validation_loss = state["losses"], state["last_validation_loss"]
         self.seconds = state["seconds"]
+
+    def _refuse_single_images(self) -> None:
+        """Refuse parts of one image, which batch norm cannot do with."""
+        if not any(isinstance(module, _BatchNorm) for module in self.classifier.modules()):
+            return
+        schedule, shared = self.recipe.schedule, self.processes.count
+        for name, wanted, images in (
+            ("schedule.batch_size", schedule.batch_size, self.splits.train),
+            ("schedule.val_batch_size", schedule.val_batch_size, self.watch.val),
+        ):
+            count = min(wanted, len(images)) // shared
+            if any(part.stop - part.start < 2 for part in self.inner.parts(count)):
+                raise ValueError(
+                    f"{name} comes to {count} image{'s' * (count != 1)}"
+                    + (f" in parts of {self.recipe.inner.micro_batch}" if self.recipe.inner.micro_batch else "")
+                    + ", which leaves one image alone, and batch norm needs two or more; give more images, or change "
+                    "inner.micro_batch"
+                )
 
     def _streams(self) -> tuple[Iterator, Iterator]:
         schedule, seed, workers = self.recipe.schedule, self._seed("batches"), self.recipe.workers

@@ -95,6 +95,13 @@ def test_bright_and_dark_images_are_told_apart(make_bench):
     assert result.measures.right == (12, 12)
 
 
+def test_a_training_whose_loss_stays_non_finite_is_no_result(make_bench):
+    bench = make_bench(1, 8, 8)
+    bench = replace(bench, recipe=replace(bench.recipe, inner=replace(bench.recipe.inner, learning_rate=1e25)))
+    with pytest.raises(ValueError, match=r"not finite in 5 steps in a row.*lower inner.learning_rate"):
+        retrain(bench, training_of(bench, NoAugmentation(), 20, 0))
+
+
 def test_a_training_stops_when_told(make_bench):
     bench, calls = make_bench(1, 8, 8), iter([False, False, True])
     with pytest.raises(Interrupted, match="at step 2"):

@@ -95,6 +95,11 @@ def test_labels_that_are_no_classes_are_refused(labels, message):
         label_tensor(np.array(labels))
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.uint32, np.uint64, np.int16])
+def test_labels_of_any_whole_type_are_taken(kind):
+    assert label_tensor(np.array([3, 658], dtype=np.int64).clip(0, np.iinfo(kind).max).astype(kind))[0] == 3
+
+
 def test_a_column_of_labels_is_flattened():
     assert label_tensor(np.array([[3], [1]], dtype=np.uint8)).tolist() == [3, 1]
 
@@ -119,6 +124,9 @@ def test_sets_that_do_not_fit_together_are_refused(make, message):
 
 
 def test_images_of_different_shapes_do_not_make_a_batch():
-    mixed = SampleSet([(PIXELS[0], 0), (PIXELS[1][:, :3], 1)], [0, 1])
-    with pytest.raises(ValueError, match="differ in shape"):
+    mixed = SampleSet([(PIXELS[0], 0), (PIXELS[1].repeat(3, 1, 1), 1)], [0, 1])
+    with pytest.raises(ValueError, match=r"differ in shape.*convert them to the same channels"):
         mixed.batch([0, 1])
+    sizes = SampleSet([(PIXELS[0], 0), (PIXELS[1][..., :3], 1)], [0, 1])
+    with pytest.raises(ValueError, match=r"differ in shape.*set `size`"):
+        sizes.batch([0, 1])

@@ -182,6 +182,21 @@ def test_parts_of_different_shapes_are_refused():
         pool(LABELS, test=square)
 
 
+def test_images_of_twelve_bits_in_files_of_sixteen_are_said_to_be_dark():
+    """Divided by 257 they reach 15 of 255."""
+    pixels = torch.randint(0, 16, (12, 1, 4, 4), dtype=torch.uint8)
+    pixels[:, :, 0, 0] = 15
+    labels, named = torch.arange(12) % 2, ("a", "b")
+    dark, light = (
+        cut(Pool(train=ImageSet(times * pixels, labels), classes=named, fingerprint=""), 0).notes for times in (1, 17)
+    )
+    assert dark == (
+        "the brightest pixel of 8 training images is at 5.9% of full scale; if they have fewer bits than their "
+        "files, scale them",
+    )
+    assert light == ()
+
+
 def test_a_negative_seed_is_refused():
     with pytest.raises(ValueError, match="seed must be 0 or more"):
         cut(pool(LABELS), -1)

@@ -217,6 +217,14 @@ def test_a_step_above_two_over_the_largest_eigenvalue_raises_the_alarm(steps):
         assert 2 / solution.curvature < 2.5 / 8.0
 
 
+def test_a_right_side_of_zero_does_not_spoil_the_step_of_later_solves():
+    """Power iteration that began at 0 would stay there, and the step would double until it blows up."""
+    H, b = torch.diag(torch.linspace(0.5, 10, 8, dtype=torch.float64)), torch.ones(8, dtype=torch.float64)
+    _, *solutions = warm(Neumann(steps=1, alarm=3.0), [(H, 0 * b)] + [(H, b)] * 400)
+    assert not any(solution.diverged for solution in solutions)
+    assert float(solutions[-1].residual) < 1e-6
+
+
 def test_growth_within_one_solve_raises_the_alarm_before_the_residual_is_large():
     """αλ = 2.5 for all of b: residuals 1.5, 1.5², 1.5³, 1.5⁴ = 5.1, below 20 but 3.4 times the first."""
     solution = Neumann(steps=4, step_size=2.5).solve(lambda v: v, torch.tensor([1.0, 0.0]))

@@ -3,6 +3,7 @@
 import weakref
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 from timm.layers import DropPath
@@ -137,6 +138,29 @@ def test_a_part_draws_what_the_whole_batch_draws_for_it(draw, layout):
                 found.append(draw(part.of(x[6 * rank : 6 * rank + 6])))
     assert torch.equal(torch.random.get_rng_state(), before)
     assert torch.equal(torch.cat(found), expected)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        nn.AlphaDropout(0.4),
+        nn.RReLU(),
+        nn.TransformerEncoderLayer(4, 2, 8, batch_first=True),
+        timm.layers.PatchDropout(0.5),
+    ],
+    ids=["alpha", "slopes", "attention", "patches"],
+)
+def test_draws_that_cannot_be_cut_are_refused_where_they_would_be_made(module):
+    x, (part, _) = torch.rand(6, 8, 4), parts_of(6, 3, Processes())
+    with (
+        pytest.raises(ValueError, match=r"cannot be had for a part of it; leave out inner.micro_batch"),
+        part.drawn(x.device),
+    ):
+        module.train()(part.of(x))
+    with part.drawn(x.device):
+        module.eval()(part.of(x))
+    with parts_of(6, 0, Processes())[0].drawn(x.device):
+        module.train()(x)
 
 
 def test_batch_norm_sees_the_statistics_of_each_part(quick):

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -526,6 +527,40 @@ def test_watched_images_share_no_group_with_those_that_are_learned_from():
 def test_a_classifier_with_nothing_to_train_is_refused():
     with pytest.raises(ValueError, match="no weight to train"):
         IFTTrainer(Recipe(data=from_datasets(Halves(), Halves())), classifier=Small().requires_grad_(False))
+
+
+@pytest.mark.parametrize("logits", [1, 3, 1000])
+def test_a_classifier_of_other_classes_is_refused(logits):
+    other = nn.Sequential(nn.Flatten(), nn.Linear(192, logits))
+    with pytest.raises(ValueError, match=rf"logits of shape \(1, 2\) .* found \(1, {logits}\); change its last layer"):
+        IFTTrainer(Recipe(data=from_datasets(Halves(), Halves())), classifier=other)
+
+
+def test_one_image_alone_before_batch_norm_is_refused(quick):
+    normed = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 10))
+    schedule = replace(quick().schedule, batch_size=3)
+    with pytest.raises(ValueError, match=r"batch_size comes to 3 images in parts of 2, .*batch norm needs two"):
+        IFTTrainer(quick(schedule=schedule, inner=InnerConfig(micro_batch=2)), classifier=normed)
+    IFTTrainer(quick(schedule=schedule), classifier=normed)
+
+
+@pytest.mark.parametrize(("images", "watched"), [(30, 30), (90, 9)])
+def test_few_validation_images_are_all_learned_from(images, watched):
+    """The standard error of a few losses is now and then nearly 0, and a difference would seem huge."""
+    pixels = torch.randint(0, 256, (images, 1, 8, 8), dtype=torch.uint8)
+    part = ImageSet(pixels, torch.arange(images) % 2)
+    watch = Watch(from_datasets(part, part).load(0), 0.1, 0, torch.device("cpu"), 0)
+    assert len(watch.kept) == watched
+    assert len(watch.val) == (images if watched == images else images - watched)
+
+
+def test_a_stop_before_the_first_step_is_heeded(quick):
+    trainer = IFTTrainer(quick())
+    trainer.stop()
+    trainer.fit()
+    assert trainer.step == 0
+    trainer.fit()
+    assert trainer.step == trainer.recipe.schedule.inner_steps
 
 
 def test_an_augmenter_with_nothing_left_to_do_is_refused(quick):
