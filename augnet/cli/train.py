@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import dataclasses
 import inspect
 import json
 import math
@@ -16,10 +17,15 @@ from tqdm import tqdm
 
 from augnet.augmenter import change_in_words
 from augnet.data import source_from
-from augnet.recipe import Recipe, as_plain, settings_parser
+from augnet.nearest import nearest
+from augnet.recipe import FAMILIES, Recipe, as_plain, settings_parser
 from augnet.training import IFTTrainer, Progress, Run, TrainingDiverged
 from augnet.training.parallel import Processes, launch
+from augnet.training.signals import heeded
 
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+# Settings that belong to no group.
+TOP = {"recipe", *(field.name for field in dataclasses.fields(Recipe))}
 RESIDUAL = "a residual without transforms"
 UNMOVED = "no transform has changed by a tenth since the start"
 
@@ -61,7 +67,11 @@ def _train(own: dict[str, str], settings: list[str]) -> int:
         trainer = IFTTrainer.resume(own["resume"])
     else:
         trainer = _begin(own, settings)
-    with _kept_if_learned(trainer, new="resume" not in own), _stopping(trainer) as signals, _bar(trainer) as report:
+    with (
+        _kept_if_learned(trainer, new="resume" not in own),
+        heeded(STOPPING, trainer.stop) as signals,
+        _bar(trainer) as report,
+    ):
         run = trainer.fit(report)
     if run is None:
         return 0
@@ -92,11 +102,18 @@ def _split(arguments: list[str], names: Sequence[str]) -> tuple[dict[str, str], 
             continue
         name, equals, value = argument[2:].partition("=")
         if not equals:
+            family = FAMILIES.get(name.removesuffix(".help"))
+            if family and not queue:
+                known = ", ".join(member.__name__ for member in family())
+                raise ValueError(f"{argument} wants the name of one behind it: {known}")
             if not queue or queue[0].startswith("--"):
                 raise ValueError(f"{argument} lacks its value; `augnet train --help` explains it")
             value = queue.pop(0)
+        meant = nearest(f"--{name}", [f"--{each}" for each in names])
         if name in names:
             own[name] = value
+        elif name not in TOP and "." not in name and "did you mean" in meant:
+            raise ValueError(f"there is no option --{name}{meant}")
         else:
             settings += [f"--{name}={value}"]
     return own, settings
@@ -106,6 +123,10 @@ def _begin(own: dict[str, str], settings: list[str]) -> IFTTrainer:
     """Make a trainer of what the command line said."""
     recipes = [s for s in settings if s.startswith("--recipe=")]
     others = [s for s in settings if not s.startswith("--recipe=")]
+    if (run := Path(own.get("data", "")) / "recipe.yaml").is_file():
+        raise ValueError(
+            f"{own['data']!r} is a run, not images; go on with it by --resume, or learn like it: --recipe {run}"
+        )
     # DATA stands for a whole source, and must come before settings of single fields of it.
     if "data" in own:
         recipes.append(f"--data={json.dumps(as_plain(source_from(own['data'], own.get('root'))))}")
@@ -146,6 +167,12 @@ def _bar(trainer: IFTTrainer) -> Iterator[Callable[[Progress], None]]:
         f"{len(splits.train):,} training, {len(splits.val):,} validation and {len(splits.test or ()):,} test images of "
         f"{len(splits.classes)} classes, {splits.size[1]}×{splits.size[0]} pixels · run folder {trainer.path}"
     )
+    if trainer.step:
+        print(
+            f"going on at step {trainer.step:,} of {total:,}"
+            if trainer.step < total
+            else "this run has come to its end"
+        )
     for note in trainer.notes:
         print(f"note: {note}")
     if not splits.test:
@@ -193,24 +220,6 @@ def _kept_if_learned(trainer: IFTTrainer, new: bool) -> Iterator[None]:
 
 def _resume(trainer: IFTTrainer) -> str:
     return f"augnet train --resume {shlex.quote(str(trainer.path))}"
-
-
-@contextlib.contextmanager
-def _stopping(trainer: IFTTrainer) -> Iterator[list[int]]:
-    """Let Ctrl-C and SIGTERM end the training after the step that is under way; a second one ends it at once."""
-    received: list[int] = []
-
-    def stop(number: int, _: object) -> None:
-        received.append(number)
-        trainer.stop()
-        signal.signal(number, before[signal.Signals(number)])
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _stopped(trainer: IFTTrainer, number: int) -> int:

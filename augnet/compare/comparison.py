@@ -21,7 +21,7 @@ from augnet.compare.arm import Arm
 from augnet.compare.bench import Bench
 from augnet.compare.naming import arm_named, chosen
 from augnet.compare.processes import Processes
-from augnet.compare.results import Results
+from augnet.compare.results import Results, read
 from augnet.compare.retraining import key_of
 from augnet.compare.study import Study, Tell, usable
 from augnet.compare.summary import Section
@@ -129,6 +129,7 @@ def compare(
         ChildProcessError: if a process died.
     """
     _check(seeds, budgets, copies, jobs)
+    known = list(known)
     run = run if isinstance(run, Run) else Run(run)
     asked, longer = chosen(arms)
     if not asked:
@@ -150,6 +151,10 @@ def compare(
         keys = {arm.name: key_of(bench, arm) for arm in working}
         others = _others_known(results, bench, keys)
         keys |= {arm.name: key for arm, key in others.items()}
+        for path in known:
+            rows = list(read(Path(path)))
+            fit = sum(row.key in keys.values() for row in rows)
+            tell(f"{fit:,} of the {len(rows):,} trainings of {path} are of these images, settings and packages")
         study = Study(
             bench=bench, seeds=seeds, copies=copies, processes=processes, tell=tell, keys=keys, results=results
         )

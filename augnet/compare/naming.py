@@ -42,6 +42,8 @@ def arm_named(text: str) -> Arm:
     short, at, strength = name.partition("@")
     known = _named()
     member = {plain(each): known[each] for each in known}.get(plain(short))
+    if member is None and name.endswith(".py"):
+        raise ValueError(f"which of the transforms of {name}? name one, such as {name}:transform")
     if member is None:
         raise ValueError(f"there is no arm {name!r}{nearest(name, [*known, LONGER])}")
     if not at:

@@ -35,9 +35,9 @@ class Results:
         for table in known:
             if not table.is_file():
                 raise FileNotFoundError(f"there is no table of results {str(table)!r}")
-            self._take(_read(table))
+            self._take(read(table))
         if path.exists() and path.stat().st_size:
-            self._take(_read(path))
+            self._take(read(path))
 
     @property
     def lengths(self) -> list[int]:
@@ -76,7 +76,12 @@ def _row(result: Result) -> list[object]:
     return [result.arm, result.steps, result.seed, result.copies, *measures, result.seconds, result.key]
 
 
-def _read(path: Path) -> Iterator[Result]:
+def read(path: Path) -> Iterator[Result]:
+    """Read a table of results, all rows that are whole.
+
+    Raises:
+        ValueError: if it is none.
+    """
     # Of bytes that are no text, what stands for them is no header either.
     with path.open(newline="", encoding="utf-8", errors="replace") as file:
         header = file.readline().strip()

@@ -32,7 +32,7 @@ class ArmSummary:
     @property
     def label(self) -> str:
         """The name in tables."""
-        return f"{self.name} for longer" if self.role == "longer" else self.name
+        return f"{self.name} for longer ({self.steps:,} steps)" if self.role == "longer" else self.name
 
     @property
     def steps(self) -> int:

@@ -133,7 +133,7 @@ def _how(comparison: Comparison) -> list[str]:
     if learning.steps is not None:
         cost += f", as long as {learning.steps:,} steps with the augmentation and without learning it"
     if longer := next((arm for arm in everywhere if arm.role == "longer"), None):
-        cost += f"; {longer.label} has them on top, {longer.steps:,} in all"
+        cost += f"; {longer.label} has them on top"
     return [
         f"Each training is from scratch, on {comparison.train_images:,} images (the run's training and validation "
         f"images), and tested once on {sum(comparison.test_images):,}; arms share weights and batches, seed by seed.",

@@ -112,7 +112,9 @@ class LabelSafety:
     def proposal(self) -> str:
         """Say up to which strength labels are safe, and of which classes there are too few images to tell."""
         safe, smallest = self.largest_safe, min(self.classes)
-        if safe:
+        if safe and self.untold:
+            said = f"labels of all others are shown to be safe up to strength {safe:g}"
+        elif safe:
             said = f"labels are shown to be safe up to strength {safe:g}"
         elif unsafe := self.unsafe(smallest):
             said = f"labels suffer at strength {smallest:g} already: {_listed(list(map(str, unsafe)))}"
@@ -120,7 +122,7 @@ class LabelSafety:
             said = "no strength is shown to be safe"
         if not self.untold:
             return said
-        return f"{said}; too few images to tell: {_listed([f'{c.name!r} ({c.images})' for c in self.untold])}"
+        return f"too few images to tell: {_listed([f'{c.name!r} ({c.images})' for c in self.untold])}; {said}"
 
     def warning(self, strength: float, advice: str | None = None) -> str | None:
         """Name the classes that are unsafe at a strength, and give advice, by default `proposal`; None if none is."""

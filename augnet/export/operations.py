@@ -143,6 +143,8 @@ def saturate(image: Tensor, change: float) -> Tensor:
 
 def turn_hue(image: Tensor, degrees: float) -> Tensor:
     """Turn the colour axes of YUV, which leaves brightness alone, unlike the hue of HSV."""
+    if image.shape[-3] == 1:
+        return image
     to_yuv = torch.tensor([[0.299, 0.587, 0.114], [-0.147, -0.289, 0.436], [0.615, -0.515, -0.100]])
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     turn = torch.tensor([[1, 0, 0], [0, cos, -sin], [0, sin, cos]])
@@ -150,6 +152,8 @@ def turn_hue(image: Tensor, degrees: float) -> Tensor:
 
 
 def warm(image: Tensor, octaves: float) -> Tensor:
+    if image.shape[-3] == 1:
+        return image
     return image * torch.tensor([2 ** (octaves / 2), 1, 2 ** (-octaves / 2)]).view(3, 1, 1)
 
 

@@ -213,7 +213,8 @@ class AlbumentationsJSON(Plain):
             f"Left out, having no counterpart: {step.words}, use {step.use:.2f}."
             for step in albumentations_json.without_counterpart(plain)
         ]
-        notes = (*_apart(plain, albumentations_json.NEAR), *without)
+        channels = f"For images of {len(plain.colour)} channel{'s' * (len(plain.colour) > 1)}."
+        notes = (*_apart(plain, albumentations_json.NEAR), *without, channels)
         content = albumentations_json.to_json(plain).encode()
         return Exported(content, (*plain.table(), *notes), albumentations_json.on_tensors(plain))
 

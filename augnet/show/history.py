@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from augnet.augmenter import Augmenter, Learned
 from augnet.show.canvas import BLUE, COLOURS, FAINT, INK, ORANGE, RED, SKY, Place, halves, place, plain
@@ -15,8 +15,8 @@ from augnet.training import Run
 from augnet.transforms import DifferentiableTransform, all_transforms
 
 NAMED = 6
-# A log axis from end to end, within which ticks between powers of ten have room for their numbers.
-FEW = 8
+# A log axis from end to end, within which all ticks between powers of ten have room for their numbers, or two of them.
+FEW, MANY = 8, 1000
 STYLES = ("-", "--")
 COLUMNS = 4
 # Characters of an alarm that fit beside each other.
@@ -147,6 +147,8 @@ def _positive(axes: Axes) -> None:
     if axes.lines:
         axes.set_yscale("log")
         low, high = axes.get_ylim()
+        # Within few powers of ten there is room for numbers between them.
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < MANY else (1,)))
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("{x:g}" if high / low < FEW else NullFormatter())
         axes.tick_params(labelsize=8, which="both")

@@ -7,11 +7,12 @@ from torch import Tensor, nn
 
 from augnet.augmenter import Augmenter
 from augnet.export import LabelSafety
+from augnet.export.label_safety import LEAST_IMAGES
 from augnet.show.canvas import COLOURS, FAINT, INK, Place, place, plain, shorten
 from augnet.show.decisions import apply, fixed_noise, predicted
 
 NAMED = 5
-# A class is changed by a choice if so few of its images are still read rightly.
+# A class is changed by a choice if so few of its images are still read rightly, of as many as a class must have.
 CHANGED = 0.5
 
 
@@ -47,7 +48,9 @@ def changed_by_choices(
         amounts[:, k] = 1
         right = predicted(classifier, apply(augmenter, images, noise, amounts)).argmax(dim=-1) == labels
         found[transform.label] = [
-            int(label) for label in labels.unique() if right[labels == label].float().mean() < CHANGED
+            label
+            for label, count in enumerate(labels.bincount().tolist())
+            if count >= LEAST_IMAGES and right[labels == label].float().mean() < CHANGED
         ]
     return found
 

@@ -94,5 +94,7 @@ def _rows(
         ]
         choice = [tiles[0]._replace(caption="no"), None, None, None, tiles[-1]._replace(caption="yes")]
         rows.append(choice if learned[k].transform.choice else [*tiles])
-    names = [f"{t.label}\n{t.unit}" for t in (learned[k].transform for k in order)]
+    # The contrast of contrast says nothing.
+    named = [learned[k].transform for k in order]
+    names = [t.label if t.unit == f"of {t.label}" else f"{t.label}\n{t.unit}" for t in named]
     return mosaic(on, rows, row_names=names)

@@ -4,7 +4,7 @@ The images are those that the classifier was not trained on, since of the others
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ import torch
 from jaxtyping import Float, Int64
 from PIL import Image
 from torch import Tensor, nn
+from torchvision.transforms.v2.functional import center_crop
 
 from augnet.augmenter import Augmenter, load
-from augnet.data import FileSet, LabelledImages, source_from
+from augnet.data import FileSet, Folder, LabelledImages, source_from
 from augnet.data.folders import choose_size
 from augnet.data.pixels import UNREADABLE
 from augnet.export.sample import fairly
@@ -83,12 +84,13 @@ class Subject:
             pixels, labels = found.batch(fairly(found, found.labels, _most(found)))
             source = f"{len(pixels):,} of {len(found):,} validation images"
         else:
-            pixels, labels, names, said = _read(images, augmenter.channels, tuple(record["size"]))
-            source = f"{len(pixels):,} images of {images}"
+            pixels, labels, names, source, said = _read(images, augmenter.channels, tuple(record["size"]))
             if labels is not None:
                 labels, doubt = _in_terms_of(classes, labels, names)
                 notes += doubt
             notes += said
+            if classifier is not None and not source.startswith(f"{len(pixels):,} test "):
+                notes.append(f"if the run learned from images of {images}, its classifier is too sure of them")
         return cls(
             name=run.path.resolve().name, augmenter=augmenter, images=pixels, labels=labels, classes=classes,
             classifier=classifier, run=run, about=about, source=source, notes=tuple(notes),
@@ -103,11 +105,10 @@ class Subject:
             ValueError: if either cannot be read.
         """
         augmenter, about = load(path)
-        # What may be noted of the images is for a classifier, and a file has none.
-        pixels, labels, classes, _ = _read(images, augmenter.channels, None)
+        pixels, labels, classes, source, notes = _read(images, augmenter.channels, None)
         return cls(
             name=Path(path).stem, augmenter=augmenter, images=pixels, labels=labels, classes=classes, about=about,
-            source=f"{len(pixels):,} images of {images}",
+            source=source, notes=notes,
         )  # fmt: skip
 
 
@@ -123,29 +124,37 @@ def _most(images: LabelledImages) -> int:
 
 def _read(
     source: str, channels: int, size: tuple[int, ...] | None
-) -> tuple[Tensor, Int64[Tensor, "b"] | None, tuple[str, ...], tuple[str, ...]]:
-    """Read a sample of images in these channels and, if given, this size; with labels and classes, if any, and notes.
+) -> tuple[Tensor, Int64[Tensor, "b"] | None, tuple[str, ...], str, tuple[str, ...]]:
+    """Read a sample of images in these channels and, if given, this size.
 
-    It is of the source's test part, where it has one.
+    It is of the source's test part, where it has one. Of an image of other proportions the middle is cut out.
+
+    Returns:
+        Images, labels and classes, if any, what they are in words, and notes.
     """
     folder = Path(source).expanduser()
     bare = folder.is_dir() and not (folder / "train.npz").exists() and sum(p.is_dir() for p in folder.iterdir()) < 2
     found: LabelledImages
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    part = ""
     if bare:
         found = _bare_folder(folder, channels)
     else:
-        pool = source_from(source).read()
-        found, classes = pool.test or pool.train, pool.classes
-        if pool.test is None:
-            notes = (f"{source} has no test part; a classifier that learned from these images is too sure of them",)
+        given = source_from(source)
+        pool = (replace(given, on_bad_file="skip") if isinstance(given, Folder) else given).read()
+        found, classes, part = pool.test or pool.train, pool.classes, "test " if pool.test else ""
+        if pool.skipped:
+            notes = (f"{len(pool.skipped):,} of the files cannot be read: {', '.join(pool.skipped[:3])}",)
     images, labels = found.batch(fairly(found, found.labels, _most(found)))
     if images.shape[1] != channels:
         images = images.mean(dim=1, keepdim=True).expand(-1, channels, -1, -1).contiguous()
     if size is not None and tuple(images.shape[-2:]) != size:
+        height, width = images.shape[-2:]
+        scale = min(height / size[0], width / size[1])
+        images = center_crop(images, [max(1, round(side * scale)) for side in size])
         images = nn.functional.interpolate(images, size, mode="bilinear", antialias=True).clamp(0, 1)
-    return images, None if bare else labels, classes, notes
+    return images, None if bare else labels, classes, f"{len(images):,} {part}images of {source}", notes
 
 
 def _bare_folder(folder: Path, channels: int) -> FileSet:

@@ -95,7 +95,8 @@ def _choice(subject: Subject, learned: Sequence[Learned], label: str, changed: S
         return f"{start}; done to all, it would leave most images of every class readable for the classifier."
     names = ", ".join(name_of(subject.classes, number) for number in changed[:MOST_CLASSES])
     more = f" and {len(changed) - MOST_CLASSES} more" if len(changed) > MOST_CLASSES else ""
-    return f"{start}; it makes the classifier misread most images of {len(changed)} classes: {names}{more}."
+    classes = "class" if len(changed) == 1 else "classes"
+    return f"{start}; it makes the classifier misread most images of {len(changed)} {classes}: {names}{more}."
 
 
 def facts(subject: Subject) -> list[tuple[str, str]]:

@@ -89,8 +89,8 @@ class Run:
         source = data or recipe.data
         if source is None:
             raise ValueError(
-                f"the data sets of {self.path} came from Python; hand them over there: "
-                "data=augnet.from_datasets(train, val, test)"
+                f"the data sets of {self.path} came from Python; go on there: "
+                "augnet.compare.compare(path, data=...) and Run(path).splits(data=...) take augnet.from_datasets(...)"
             )
         splits = source.load(recipe.seed)
         kept = self.record.get("data_fingerprint", "missing")

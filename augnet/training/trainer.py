@@ -26,6 +26,7 @@ from augnet.training.outer import Batch, OuterLevel
 from augnet.training.parallel import Processes, refuse_wrapped
 from augnet.training.progress import Progress, Watch
 from augnet.training.run import Run
+from augnet.training.signals import heeded, unheeded
 
 # Of checkpoints; goes up when what they hold changes.
 FORMAT = 4
@@ -162,7 +163,15 @@ class IFTTrainer:
 
         Raises:
             TrainingDiverged: if the loss stays non-finite.
+            KeyboardInterrupt: after Ctrl-C, once the step that was under way is in a checkpoint.
         """
+        with heeded(unheeded(), self.stop) as received:
+            run = self._fit(report)
+        if received:
+            raise KeyboardInterrupt(f"stopped at step {self.step:,} of {self.recipe.schedule.inner_steps:,}")
+        return run
+
+    def _fit(self, report: Callable[[Progress], None] | None) -> Run | None:
         schedule, total = self.recipe.schedule, self.recipe.schedule.inner_steps
         every = max(1, total // REPORTS)
         train, val = self._streams()

@@ -126,10 +126,13 @@ def test_classes_of_too_few_images_are_named_and_promise_nothing():
     found = agreements([("many", 100, 0.95), ("few", 14, 0.55)], [("many", 100, 0.95), ("few", 14, 0.55)])
     assert found.warning(0.5) is None
     assert found.largest_safe == 1.0
-    assert found.proposal == "labels are shown to be safe up to strength 1; too few images to tell: 'few' (14)"
+    assert (
+        found.proposal
+        == "too few images to tell: 'few' (14); labels of all others are shown to be safe up to strength 1"
+    )
     alone = agreements([("few", 14, 0.55)])
     assert alone.largest_safe is None
-    assert alone.proposal == "no strength is shown to be safe; too few images to tell: 'few' (14)"
+    assert alone.proposal == "too few images to tell: 'few' (14); no strength is shown to be safe"
 
 
 def test_a_proposal_ends_where_the_evidence_does():
@@ -142,7 +145,7 @@ def test_a_proposal_ends_where_the_evidence_does():
 
 def test_many_names_are_cut_short():
     found = agreements([(str(number), 3, 1.0) for number in range(8)])
-    assert found.proposal.endswith("too few images to tell: '0' (3), '1' (3), '2' (3), '3' (3), '4' (3) and 3 more")
+    assert found.proposal.startswith("too few images to tell: '0' (3), '1' (3), '2' (3), '3' (3), '4' (3) and 3 more; ")
 
 
 def test_a_plain_policy_is_measured_image_by_image():
