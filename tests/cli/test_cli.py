@@ -72,6 +72,8 @@ def refused(capsys, *arguments):
         ("--data.val_size 1.5", "val_size must be a number of images from 1, or a share"),
         ("--data Npz", "Npz needs the setting 'path'; set data.path"),
         ("--model", "--model lacks its value"),
+        ("--modle resnet18", "there is no option --modle; did you mean --model?"),
+        ("--data.help", "--data.help wants the name of one behind it: Digits, Pair, Npz, Folder"),
         ("--model --out somewhere", "--model lacks its value"),
         ("-o somewhere", "options have two dashes, found '-o'"),
         ("--root somewhere", "no DATA was named"),

@@ -78,6 +78,7 @@ def test_a_harmful_policy_is_advised_against_and_what_was_trained_is_not_trained
     settings["arms"] = ["learned@0", "none", f"{mine}:black"]
     good = compare(run, seeds=3, out=tmp_path / "other", known=[table], **settings, tell=said.append)
     assert any("6 trainings to make, 3 more are known" in sentence for sentence in said)
+    assert f"7 of the 11 trainings of {table} are of these images, settings and packages" in said
     # At strength 0 nothing is changed: the very same training as without augmentation.
     assert accuracies(good)["learned@0.0"] == accuracies(good)["none"]
     assert good.verdict.decision == "no difference found"

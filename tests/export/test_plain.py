@@ -157,6 +157,13 @@ def test_code_and_object_are_the_same_transform():
     assert torch.equal(again(image), first)
 
 
+@each(FAMILY)
+def test_a_grey_image_stays_grey(transform):
+    image = smooth_images(channels=1)
+    for amount in amounts_of(transform):
+        assert by_torchvision(transform, amount, image).shape == image.shape
+
+
 def test_boxes_are_not_left_behind_in_silence():
     policy = always(tf.Rotate(), 10.0, smooth_images())
     boxes = tv_tensors.BoundingBoxes([[1, 1, 4, 4]], format="XYXY", canvas_size=(40, 32))

@@ -91,11 +91,34 @@ def test_a_source_is_shown_by_its_test_part_and_one_without_is_said_to_have_none
     pixels = np.random.default_rng(0).integers(0, 256, (6, 12, 12, 3), dtype=np.uint8)
     np.savez(tmp_path / "train.npz", images=pixels, labels=np.arange(6) % 2)
     alone = Subject.of_run(run_folder, str(tmp_path / "train.npz"))
-    assert any("has no test part" in note for note in alone.notes)
+    assert alone.source == f"6 images of {tmp_path / 'train.npz'}"
+    assert any("its classifier is too sure of them" in note for note in alone.notes)
     np.savez(tmp_path / "test.npz", images=pixels[:4], labels=np.arange(4) % 2)
     both = Subject.of_run(run_folder, str(tmp_path))
-    assert len(both.images) == 4
-    assert not any("has no test part" in note for note in both.notes)
+    assert both.source == f"4 test images of {tmp_path}"
+    assert not any("too sure" in note for note in both.notes)
+    # An exported augmenter has no classifier to be sure of anything.
+    assert Subject.of_file(run_folder / "augmenter.safetensors", str(tmp_path / "train.npz")).notes == ()
+
+
+def test_images_of_other_proportions_are_cut_and_not_squashed(tmp_path, run_folder):
+    """The outer quarters of a wide image, all white, are not to be seen."""
+    (tmp_path / "wide").mkdir()
+    wide = np.full((24, 48, 3), 255, dtype=np.uint8)
+    wide[:, 12:36] = 90
+    Image.fromarray(wide).save(tmp_path / "wide" / "0.png")
+    subject = Subject.of_run(run_folder, str(tmp_path / "wide"))
+    assert subject.images.shape == (1, 3, 12, 12)
+    assert float(subject.images.max()) == pytest.approx(90 / 255, abs=1e-3)
+
+
+def test_files_that_cannot_be_read_are_left_out_and_named(tmp_path, run_folder):
+    for number, name in enumerate(["a", "b", "b"]):
+        paint(tmp_path / "images" / name, number)
+    (tmp_path / "images" / "a" / "9.png").write_bytes(b"no image")
+    subject = Subject.of_file(run_folder / "augmenter.safetensors", str(tmp_path / "images"))
+    assert len(subject.images) == 3
+    assert "1 of the files cannot be read: " in subject.notes[0]
 
 
 def test_data_that_have_changed_are_refused(run_folder, monkeypatch):

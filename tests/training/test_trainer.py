@@ -554,6 +554,17 @@ def test_few_validation_images_are_all_learned_from(images, watched):
     assert len(watch.val) == (images if watched == images else images - watched)
 
 
+def test_ctrl_c_from_python_leaves_a_checkpoint(quick, tmp_path):
+    def press(progress):
+        if progress.step == 7:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt, match="stopped at step 7 of 24"):
+        IFTTrainer(quick(), out=tmp_path / "run").fit(press)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert IFTTrainer.resume(tmp_path / "run").step == 7
+
+
 def test_a_stop_before_the_first_step_is_heeded(quick):
     trainer = IFTTrainer(quick())
     trainer.stop()
