@@ -76,11 +76,18 @@ def test_the_python_example_runs(workplace, monkeypatch):
     # The example's 3,000 steps, in a test's time.
     short = ScheduleConfig(inner_steps=8, warmup=2, batch_size=8, val_batch_size=8)
     monkeypatch.setattr("augnet.ScheduleConfig", lambda inner_steps: short)
-    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 2))
-    names = {"train": Dots(), "val": Dots(), "test": Dots(), "model": model, "images": torch.rand(5, 3, 8, 8)}
+    few, compare = {"arms": ["none", "learned"], "seeds": 1, "jobs": 1}, augnet.compare.compare
+    monkeypatch.setattr("augnet.compare.compare", lambda run, seeds, **settings: compare(run, **few, **settings))
+
+    def make_model():
+        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 2))
+
+    names = {"train": Dots(), "val": Dots(), "test": Dots(), "model": make_model(), "images": torch.rand(5, 3, 8, 8)}
+    names["make_model"] = make_model
     exec(TRAINING, names)
     assert names["augmented"].shape == (5, 3, 8, 8)
     assert names["trainer"].step == 8
+    assert (workplace / "runs/mine/comparison/comparison.md").exists()
 
 
 @pytest.fixture(scope="module")
