@@ -38,7 +38,7 @@ def by_class(
 
     Use is the share of the limit that is reached, times how often. A dot marks a class whose mean differs from that
     of all images by more than three standard errors. Of many classes, the 20 that differ most are shown. Images are
-    ranked by transforms whose use differs between them by 0.01 or more.
+    ranked by transforms whose use differs between them by 0.01 or more; where none does, a sentence says so.
 
     Args:
         augmenter: what to show.
@@ -54,6 +54,15 @@ def by_class(
     use = torch.stack([policy.use for policy in decide(augmenter, images, DRAWS, seed)]).mean(dim=0)
     most_varied = use.std(dim=0, correction=0).argsort(descending=True)[:MOST_TRANSFORMS].tolist()
     varied = [k for k in most_varied if float(use[:, k].max() - use[:, k].min()) >= SEEN]
+    if not varied:
+        sheet = place(on, WIDTH, 0.6)
+        # On axes, so that it has a place of its own in the layout.
+        axes = sheet.subplots()
+        axes.set_axis_off()
+        axes.set_title(
+            f"all images are treated alike: no transform's use differs by {SEEN:g} between any two", fontsize=9
+        )
+        return sheet.figure
     lines = 0 if labels is None else min(MOST_CLASSES, len(labels.unique()))
     below = 0.4 + 1.2 * len(varied)
     above = 1.9 + 0.24 * lines
@@ -111,12 +120,6 @@ def _table(
 def _extremes(
     sheet: Figure | SubFigure, augmenter: Augmenter, images: Tensor, use: Tensor, varied: Sequence[int]
 ) -> None:
-    if not varied:
-        # On axes, so that it has a place of its own in the layout.
-        axes = sheet.subplots()
-        axes.set_axis_off()
-        axes.set_title(f"no transform's use differs by {SEEN:g} between any two images", fontsize=9)
-        return
     rows: list[list[Tile | None]] = []
     few = min(EXTREMES, (len(images) + 1) // 2)
     for k in varied:

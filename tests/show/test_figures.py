@@ -118,6 +118,7 @@ def test_odd_data_leave_every_figure_readable(odd):
         transforms=[tf.MirrorLeftRight(), tf.Rotate(), tf.Erase()], residual_limit=0.1, width=4, depth=2
     )
     augmenter = Augmenter(config, images.shape[1]).eval()
+    torch.nn.init.normal_(augmenter.head.linear.weight, generator=torch.Generator().manual_seed(0))
     for draw in figures(augmenter, images, labels, classes).values():
         figure = draw(None)
         texts = drawn(figure)
@@ -173,6 +174,17 @@ def test_differences_between_classes_are_those_of_their_means():
     assert present.tolist() == [1, 5]
     torch.testing.assert_close(differences, torch.tensor([[-1.0], [1.0]]))
     torch.testing.assert_close(errors, torch.tensor([[1.0], [1.0]]))
+
+
+def test_where_all_images_are_treated_alike_a_sentence_says_so_and_nothing_is_ranked():
+    """A fresh head has weights of 0, so nothing depends on the image; one with weights is drawn with its images."""
+    augmenter = Augmenter(AugmenterConfig(transforms=[tf.Rotate()], width=4, depth=2), 3).eval()
+    alike = "all images are treated alike: no transform's use differs by 0.01 between any two"
+    assert drawn(show.by_class(augmenter, IMAGES, LABELS, NAMES)) == [alike]
+    torch.nn.init.normal_(augmenter.head.linear.weight, generator=torch.Generator().manual_seed(0))
+    texts = drawn(show.by_class(augmenter, IMAGES, LABELS, NAMES))
+    assert alike not in texts
+    assert {"rotation", "least use", "most use"} <= set(texts)
 
 
 def test_without_a_decoder_there_is_no_residual_to_show():
