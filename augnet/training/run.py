@@ -110,6 +110,10 @@ class Run:
 
         Args:
             own: a module like the one that was trained; only if it was the user's own.
+
+        Raises:
+            FileNotFoundError: if there are no weights.
+            ValueError: if they are damaged, or those of another module.
         """
         record = self.record
         model = own or Classifier.build(
@@ -119,10 +123,14 @@ class Run:
         path = self.path / "classifier.safetensors"
         try:
             model.load_state_dict(load_file(path))
-        except (SafetensorError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
+        except SafetensorError as error:
             raise ValueError(
-                f"{path} is damaged or not of this model ({reason}); if a module of your own was trained, hand one "
-                "like it over: run.classifier(module)"
+                f"{path} is damaged ({error}); the last checkpoint is in {path.parent / 'resume'}"
+            ) from error
+        except RuntimeError as error:
+            name = type(own).__name__ if own else self.recipe.classifier.name
+            raise ValueError(
+                f"{path} holds the weights of another model than {name}; if the run trained a module of your own, hand "
+                "one like it over: run.classifier(module)"
             ) from error
         return model.eval()

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from torch import nn
 
 from augnet import IFTTrainer, from_datasets
 from augnet.data import Digits
@@ -51,3 +52,19 @@ def test_the_verdict_of_a_comparison_is_read_where_there_is_one(quick, tmp_path)
         path.write_text(content)
         with pytest.raises(ValueError, match=r"comparison.json is damaged .*; compare again, or remove it"):
             _ = run.verdict
+
+
+def test_the_classifier_of_a_run_is_the_one_that_was_trained(quick, tmp_path):
+    def module(hidden=16):
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, hidden), nn.Tanh(), nn.Linear(hidden, 10))
+
+    trainer = IFTTrainer(quick(), out=tmp_path / "run", classifier=module())
+    run, images = trainer.fit(), torch.rand(5, 1, 8, 8)
+    trainer.classifier.eval()
+    assert torch.equal(run.classifier(module())(images), trainer.classifier(images))
+    for other in ([], [module(8)]):
+        with pytest.raises(ValueError, match=r"another model than .*hand one like it over: run.classifier\(module\)"):
+            run.classifier(*other)
+    (run.path / "classifier.safetensors").write_bytes(b"half")
+    with pytest.raises(ValueError, match="classifier.safetensors is damaged"):
+        run.classifier(module())
