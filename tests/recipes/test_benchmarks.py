@@ -348,3 +348,19 @@ def test_t_values_are_means_in_standard_errors(benchmark_script):
     """1, 2, 3 has mean 2 and standard error 1/√3; where all are 0 there is nothing to tell."""
     gradients = torch.tensor([[1.0, 0.0, -1.0], [2.0, 0.0, 1.0], [3.0, 0.0, 0.0]])
     assert benchmark_script("evidence").t_values(gradients).tolist() == pytest.approx([-2 * 3**0.5, 0, 0])
+
+
+def test_letters_are_many_classes_of_twelve_different_drawings(benchmark_script, tmp_path, monkeypatch):
+    letters = benchmark_script("letters")
+    monkeypatch.setattr("sys.argv", ["letters.py", str(tmp_path / "letters.npz")])
+    letters.main()
+    with np.load(tmp_path / "letters.npz") as held:
+        images, labels, classes = held["images"], held["labels"], held["classes"]
+    assert images.shape == (len(labels), 28, 28)
+    assert np.bincount(labels).tolist() == [12] * len(classes)
+    assert len(classes) > 500
+    assert {"A", "b", "7"} & set(classes) == {"A", "b"}
+    # No letter touches the edge in most fonts, is empty, or is drawn like another in all.
+    assert np.median(images[:, [0, -1]].max((1, 2))) == np.median(images[:, :, [0, -1]].max((1, 2))) == 0
+    assert images.max((1, 2)).min() > 60
+    assert len({stack.tobytes() for stack in images.reshape(len(classes), -1)}) == len(classes)

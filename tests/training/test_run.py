@@ -66,5 +66,5 @@ def test_the_classifier_of_a_run_is_the_one_that_was_trained(quick, tmp_path):
         with pytest.raises(ValueError, match=r"another model than .*hand one like it over: run.classifier\(module\)"):
             run.classifier(*other)
     (run.path / "classifier.safetensors").write_bytes(b"half")
-    with pytest.raises(ValueError, match="classifier.safetensors is damaged"):
+    with pytest.raises(ValueError, match=r"classifier.safetensors is damaged"):
         run.classifier(module())
