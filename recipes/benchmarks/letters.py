@@ -1,7 +1,7 @@
 """Draw a data set of many classes and few images each: the letters of the fonts that come with matplotlib.
 
     python recipes/benchmarks/letters.py letters.npz
-    augnet train letters.npz --data.test_size 0.33 --schedule.inner_steps 1500
+    augnet train letters.npz --data.test_size 0.333 --inner.precision bfloat16
 
 A class is a letter of any script, without an accent, that all of the twelve DejaVu fonts have and that looks like no
 other of them; an image is its drawing in one font, white on black, 28×28 pixels. Always the same images.
