@@ -162,7 +162,11 @@ def _in_words(safety: LabelSafety, strength: float) -> str:
     """Say how the worst class fares at a strength."""
     classes = [c for c in safety.classes.get(strength, ()) if c.known]
     if not classes:
-        return f"no class has {LEAST_IMAGES} validation images that are classified rightly, so nothing is known"
+        whole = safety.overall(strength)
+        few = (
+            f"of no class by itself are {LEAST_IMAGES} validation images classified rightly, so nothing is known of any"
+        )
+        return f"{whole.agreement:.0%} of what the classifier gets right stays right; {few}" if whole.images else few
     worst = min(classes, key=lambda c: c.agreement)
     mean = sum(c.agreement for c in classes) / len(classes)
     return f"{mean:.0%} of what the classifier gets right stays right, mean over classes; least {worst}"

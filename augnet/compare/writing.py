@@ -25,8 +25,9 @@ from augnet.compare.verdict import Verdict, in_points, judge, percent, signed
 from augnet.training.checkpoint import write_bytes
 
 DOTS_PER_INCH = 150
-# Classes that are named in words, at either end.
-NAMED = 3
+# Classes that are named in words, at either end; and test images of a class, counted for every seed, of which fewer say
+# nothing.
+NAMED, FEWEST_IMAGES = 3, 30
 
 
 def write(comparison: Comparison) -> None:
@@ -117,7 +118,11 @@ def by_class(section: Section, comparison: Comparison) -> list[str]:
     if learned is None or not others:
         return []
     mine, theirs = (arm.class_accuracy(comparison.test_images) for arm in (learned, others[0]))
-    seen = [(float(gain), name) for gain, name in zip(mine - theirs, comparison.classes, strict=True) if gain == gain]
+    seeds = min(len(learned.results), len(others[0].results))
+    each = zip(mine - theirs, comparison.classes, comparison.test_images, strict=True)
+    seen = [(float(gain), name) for gain, name, images in each if seeds * images >= FEWEST_IMAGES]
+    if not seen:
+        return []
     ordered = sorted(seen, key=lambda pair: pair[0])
     gains = [f"{name} {signed(gain)}" for gain, name in reversed(ordered[-NAMED:]) if gain > 0]
     losses = [f"{name} {signed(gain)}" for gain, name in ordered[:NAMED] if gain < 0]

@@ -15,7 +15,7 @@ from augnet.augmenter.file import to_bytes
 from augnet.compare import compare, write
 from augnet.compare.bench import _joined
 from augnet.compare.comparison import Learning
-from augnet.compare.writing import as_json, as_markdown
+from augnet.compare.writing import as_json, as_markdown, by_class
 from augnet.data import Digits
 from augnet.recipe import ScheduleConfig
 from augnet.training import IFTTrainer
@@ -47,6 +47,10 @@ def test_a_harmful_policy_is_advised_against_and_what_was_trained_is_not_trained
     assert accuracies(found)["learned"] < 0.25 < accuracies(found)["none"]
     assert found.verdict.decision == "don't use it"
     assert "don't use it, use none" in found.verdict.sentence
+    (sentence,) = by_class(found.sections[0], found)
+    assert sentence.startswith("By class, against none, learned ")
+    # Of 9 images of each class, three times three, nothing is said.
+    assert by_class(found.sections[0], replace(found, test_images=(3,) * 10)) == []
 
     table, said = run / "comparison" / "results.csv", []
     before = table.read_bytes()
