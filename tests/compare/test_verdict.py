@@ -48,7 +48,7 @@ def test_fewer_than_three_seeds_find_nothing_even_if_they_agree(section_of, seed
 def test_training_for_longer_is_an_alternative_too(section_of):
     verdict = judge(section_of(learned=[0.8] * 3, none=[0.7] * 3, longer=[0.9] * 3))
     assert verdict.decision == "don't use it"
-    assert verdict.against == "longer for longer"
+    assert verdict.against == "longer for longer (10 steps)"
 
 
 def test_of_several_learned_arms_plain_learned_or_else_the_first_one_named_is_judged(section_of):
