@@ -103,7 +103,7 @@ def _split(arguments: list[str], names: Sequence[str]) -> tuple[dict[str, str], 
         name, equals, value = argument[2:].partition("=")
         if not equals:
             family = FAMILIES.get(name.removesuffix(".help"))
-            if family and not queue:
+            if family and name.removesuffix(".help") in TOP and not queue:
                 known = ", ".join(member.__name__ for member in family())
                 raise ValueError(f"{argument} wants the name of one behind it: {known}")
             if not queue or queue[0].startswith("--"):
@@ -123,7 +123,7 @@ def _begin(own: dict[str, str], settings: list[str]) -> IFTTrainer:
     """Make a trainer of what the command line said."""
     recipes = [s for s in settings if s.startswith("--recipe=")]
     others = [s for s in settings if not s.startswith("--recipe=")]
-    if (run := Path(own.get("data", "")) / "recipe.yaml").is_file():
+    if "data" in own and (run := Path(own["data"]) / "recipe.yaml").is_file():
         raise ValueError(
             f"{own['data']!r} is a run, not images; go on with it by --resume, or learn like it: --recipe {run}"
         )
@@ -178,7 +178,8 @@ def _bar(trainer: IFTTrainer) -> Iterator[Callable[[Progress], None]]:
     if not splits.test:
         print("note: no test images, so there will be nothing to compare on; a run with --data.test_size has some")
     lines, start, kept = 0, trainer.augmenter.start(), len(trainer.watch.kept)
-    watched = f"loss on {kept:,} watched validation images"
+    # Where there are few, all are learned from.
+    watched = f"loss on {kept:,} {'watched ' if kept < len(splits.val) else ''}validation images"
     # In a file, a bar would be a line for each of its states.
     settings: dict[str, Any] = {"unit": "step", "dynamic_ncols": True, "smoothing": 0.05, "disable": None}
     with tqdm(total=total, initial=trainer.step, **settings) as bar:

@@ -243,8 +243,8 @@ def _parts(
             "history", "How it was learned",
             "Lines should have levelled off by the end; a loss that rises, noise near 1 with a residual that keeps "
             "rising, or a numbered alarm are reasons not to trust it. Watched are validation images that nothing is "
-            "learned from: where their loss stays above that of the others, the augmentation suits the others alone. "
-            "The small panels show each transform's range.",
+            "learned from (or all, of fewer than about 80): where their loss stays above that of the others, the "
+            "augmentation suits the others alone. The small panels show each transform's range.",
             drawn_history,
         ),
         Part(

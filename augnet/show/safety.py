@@ -37,8 +37,13 @@ def changed_by_choices(
     labels: Int64[Tensor, "b"],
     classifier: nn.Module,
 ) -> dict[str, list[int]]:
-    """Say of each choice, such as a mirror, which classes are read otherwise in most images when it alone is made."""
+    """Say of each choice, such as a mirror, which classes are read otherwise in most images when it alone is made.
+
+    Of classes with fewer than `LEAST_IMAGES` read rightly nothing is said, and of no choice where all are such.
+    """
     images, labels = read_rightly(images, labels, classifier)
+    if int(labels.bincount().max()) < LEAST_IMAGES:
+        return {}
     noise = fixed_noise(augmenter, len(images))
     found = {}
     for k, transform in enumerate(augmenter.transforms):

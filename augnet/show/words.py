@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from augnet.augmenter import Learned
 from augnet.export import LabelSafety
+from augnet.export.label_safety import LEAST_IMAGES
 from augnet.show.gain import SURE, Effect
 from augnet.show.subject import Subject, name_of
 
@@ -92,7 +93,7 @@ def _choice(subject: Subject, learned: Sequence[Learned], label: str, changed: S
     (often,) = [item.probability for item in learned if item.transform.label == label]
     start = f"{label[0].upper()}{label[1:]} is done on {often:.0%} of images"
     if not changed:
-        return f"{start}; done to all, it would leave most images of every class readable for the classifier."
+        return f"{start}; done to all, it would leave most images readable, of every class with {LEAST_IMAGES} or more."
     names = ", ".join(name_of(subject.classes, number) for number in changed[:MOST_CLASSES])
     more = f" and {len(changed) - MOST_CLASSES} more" if len(changed) > MOST_CLASSES else ""
     classes = "class" if len(changed) == 1 else "classes"

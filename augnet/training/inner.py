@@ -80,7 +80,7 @@ class InnerLevel:
 
     @torch.no_grad()
     def look_once(self, images: Float[Tensor, "b c h w"], classes: int) -> None:
-        """Make sure that the classifier gives one logit per class; it keeps its mode.
+        """Make sure that the classifier gives one logit per class.
 
         Raises:
             ValueError: if it does not.

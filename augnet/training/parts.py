@@ -21,16 +21,21 @@ MASKS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d)
 FILLS = (Tensor.bernoulli_, Tensor.uniform_, Tensor.normal_)
 # What else draws, with the arguments without any of which it does not: name, position, and value where it is left out.
 OTHERS: dict[Any, list[tuple[str, int, Any]]] = {
-    F.alpha_dropout: [("training", 2, False)],
-    F.feature_alpha_dropout: [("training", 2, False)],
+    F.alpha_dropout: [("p", 1, 0.5), ("training", 2, False)],
+    F.feature_alpha_dropout: [("p", 1, 0.5), ("training", 2, False)],
     F.rrelu: [("training", 3, False)],
+    torch.dropout: [("p", 1, 0.5), ("train", 2, True)],
     F.scaled_dot_product_attention: [("dropout_p", 4, 0.0)],
     F.multi_head_attention_forward: [("dropout_p", 10, 0.0), ("training", 13, True)],
     **{
         each: []
-        for each in (torch.rand, torch.randn, torch.rand_like, torch.randn_like, torch.bernoulli, torch.randperm)
+        for each in (
+            torch.rand, torch.randn, torch.randint, torch.randperm, torch.rand_like, torch.randn_like, torch.normal,
+            torch.bernoulli, torch.multinomial, torch.poisson, F.gumbel_softmax, Tensor.bernoulli, Tensor.multinomial,
+            Tensor.exponential_, Tensor.random_, Tensor.log_normal_, Tensor.cauchy_, Tensor.geometric_,
+        )
     },
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,7 @@ class _DrawsOfWhole(TorchFunctionMode):
     """Draws the numbers of a whole batch wherever a classifier draws for a part of it, and takes the part's.
 
     A tensor whose first dimension counts something else than images, or images times something, is drawn as it is.
-    What draws in other ways (attention's dropout, alpha dropout, patch dropout) is refused.
+    Functions that draw in other ways (`OTHERS`: attention's dropout, alpha dropout, patch dropout) are refused.
     """
 
     def __init__(self, part: Part) -> None:

@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from augnet.augmenter import Augmenter, Learned
-from augnet.classifier import Classifier, make_twice_differentiable
+from augnet.classifier import Classifier, make_twice_differentiable, running_statistics_kept
 from augnet.data import DataSource, batches
 from augnet.recipe import Recipe
 from augnet.training.alarms import EARLY, Alarms
@@ -110,7 +109,8 @@ class IFTTrainer:
             self.device, self.processes,
         )  # fmt: skip
         self.watch = Watch(splits, recipe.outer.watch, self._seed("watch"), self.device, recipe.workers)
-        self.inner.look_once(self.watch.sample[0][:1], len(splits.classes))
+        # Two, since a module may squeeze away a batch of one.
+        self.inner.look_once(self.watch.sample[0][:2], len(splits.classes))
         self._refuse_single_images()
         self.outer = OuterLevel(self.augmenter, recipe, self.inner, self.watch.sample)
         self.notes += self.outer.notes
@@ -163,11 +163,14 @@ class IFTTrainer:
 
         Raises:
             TrainingDiverged: if the loss stays non-finite.
-            KeyboardInterrupt: after Ctrl-C, once the step that was under way is in a checkpoint.
+            KeyboardInterrupt: after Ctrl-C, once the step that was under way is made and, with a run folder, saved.
         """
         with heeded(unheeded(), self.stop) as received:
-            run = self._fit(report)
-        if received:
+            try:
+                run = self._fit(report)
+            finally:
+                self._stopping = False
+        if self.processes.any(bool(received)):
             raise KeyboardInterrupt(f"stopped at step {self.step:,} of {self.recipe.schedule.inner_steps:,}")
         return run
 
@@ -219,7 +222,6 @@ class IFTTrainer:
             self.seconds["reports"] += time.perf_counter() - ended
             if self.folder and self.step % self.recipe.checkpoint_every == 0:
                 self.folder.save(self)
-        self._stopping = False
         if self.folder is None:
             return None
         self.folder.save(self)
@@ -329,22 +331,26 @@ class IFTTrainer:
         self.seconds = state["seconds"]
 
     def _refuse_single_images(self) -> None:
-        """Refuse parts of one image, which batch norm cannot do with."""
-        if not any(isinstance(module, _BatchNorm) for module in self.classifier.modules()):
-            return
+        """Refuse parts of one image where batch norm cannot do with one."""
         schedule, shared = self.recipe.schedule, self.processes.count
         for name, wanted, images in (
             ("schedule.batch_size", schedule.batch_size, self.splits.train),
             ("schedule.val_batch_size", schedule.val_batch_size, self.watch.val),
         ):
-            count = min(wanted, len(images)) // shared
-            if any(part.stop - part.start < 2 for part in self.inner.parts(count)):
+            count, rest = divmod(min(wanted, len(images)), shared)
+            # What cannot be shared is refused where batches are made.
+            if rest or all(part.stop - part.start > 1 for part in self.inner.parts(count)):
+                continue
+            try:
+                with torch.no_grad(), torch.random.fork_rng(), running_statistics_kept(self.classifier):
+                    self.classifier.train()(self.watch.sample[0][:1])
+            except ValueError as error:
                 raise ValueError(
                     f"{name} comes to {count} image{'s' * (count != 1)}"
                     + (f" in parts of {self.recipe.inner.micro_batch}" if self.recipe.inner.micro_batch else "")
-                    + ", which leaves one image alone, and batch norm needs two or more; give more images, or change "
-                    "inner.micro_batch"
-                )
+                    + f", which leaves one image alone, and the classifier cannot train on one ({error}); give more "
+                    "images, or change inner.micro_batch"
+                ) from error
 
     def _streams(self) -> tuple[Iterator, Iterator]:
         schedule, seed, workers = self.recipe.schedule, self._seed("batches"), self.recipe.workers

@@ -109,6 +109,13 @@ def test_a_mistake_in_a_recipe_is_answered_in_one_sentence(capsys, text, words):
     assert words in refused(capsys, "train", "--recipe", "r.yaml")
 
 
+def test_a_run_is_no_images_and_a_recipe_lying_about_is_no_run(capsys):
+    Path("recipe.yaml").write_text("seed: 3\n")
+    assert main(["train", "--recipe", "recipe.yaml", "--out", "run", *QUICK]) == 0
+    assert main(["train", "run"]) == 2
+    assert "'run' is a run, not images; go on with it by --resume" in capsys.readouterr().err
+
+
 def test_folders_that_cannot_be_trained_on_are_refused(capsys):
     Path("empty").mkdir()
     draw("one", cat=4)
@@ -375,7 +382,7 @@ def test_what_is_watched_and_what_will_be_missed_is_said(capsys):
     """Of 24 validation images a tenth is watched; test images there are none."""
     assert main(["train", "--data.train_size=48", "--data.val_size=24", *SHORT]) == 0
     said = capsys.readouterr().out
-    assert "loss on 2 watched validation images" in said
+    assert "loss on 24 validation images" in said
     assert "no test images" not in said
     np.savez("signs.npz", images=PIXELS, labels=LABELS)
     assert main(["train", "signs.npz", *SHORT, "--schedule.inner_steps=8"]) == 0

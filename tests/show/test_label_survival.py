@@ -35,6 +35,11 @@ def test_of_a_class_of_four_images_nothing_is_said(halves):
     assert changed_by_choices(augmenter, images[1:], labels[1:], left_or_right) == {"mirror left-right": [1]}
 
 
+def test_of_a_choice_of_which_no_class_tells_nothing_is_said(halves):
+    augmenter, images, labels = halves
+    assert changed_by_choices(augmenter, images[::2], labels[::2], left_or_right) == {}
+
+
 def test_a_classifier_that_is_always_wrong_can_lose_nothing(halves):
     augmenter, images, labels = halves
     with pytest.raises(ValueError, match="none of these 15 images rightly"):

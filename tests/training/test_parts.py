@@ -140,6 +140,12 @@ def test_a_part_draws_what_the_whole_batch_draws_for_it(draw, layout):
     assert torch.equal(torch.cat(found), expected)
 
 
+def test_what_would_draw_nothing_is_not_refused():
+    with parts_of(6, 3, Processes())[0].drawn(torch.device("cpu")):
+        F.alpha_dropout(torch.rand(3, 4), 0.0, True)
+        F.scaled_dot_product_attention(*torch.rand(3, 3, 1, 4, 4))
+
+
 @pytest.mark.parametrize(
     "module",
     [

@@ -532,16 +532,36 @@ def test_a_classifier_with_nothing_to_train_is_refused():
 @pytest.mark.parametrize("logits", [1, 3, 1000])
 def test_a_classifier_of_other_classes_is_refused(logits):
     other = nn.Sequential(nn.Flatten(), nn.Linear(192, logits))
-    with pytest.raises(ValueError, match=rf"logits of shape \(1, 2\) .* found \(1, {logits}\); change its last layer"):
+    with pytest.raises(ValueError, match=rf"logits of shape \(2, 2\) .* found \(2, {logits}\); change its last layer"):
         IFTTrainer(Recipe(data=from_datasets(Halves(), Halves())), classifier=other)
 
 
-def test_one_image_alone_before_batch_norm_is_refused(quick):
-    normed = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 10))
-    schedule = replace(quick().schedule, batch_size=3)
-    with pytest.raises(ValueError, match=r"batch_size comes to 3 images in parts of 2, .*batch norm needs two"):
-        IFTTrainer(quick(schedule=schedule, inner=InnerConfig(micro_batch=2)), classifier=normed)
-    IFTTrainer(quick(schedule=schedule), classifier=normed)
+def test_one_image_alone_is_refused_where_batch_norm_cannot_do_with_it(quick):
+    def normed(*last):
+        return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), *last, nn.Flatten(), nn.Linear(4, 10))
+
+    schedule, inner = replace(quick().schedule, batch_size=3), InnerConfig(micro_batch=2)
+    pool = nn.AdaptiveAvgPool2d(1)
+    with pytest.raises(ValueError, match=r"batch_size comes to 3 images in parts of 2, .* cannot train on one"):
+        IFTTrainer(quick(schedule=schedule, inner=inner), classifier=normed(pool, nn.BatchNorm2d(4)))
+    IFTTrainer(quick(schedule=schedule), classifier=normed(pool, nn.BatchNorm2d(4)))
+    # Where an image has several pixels there is something to take the variance of; running ones are left alone.
+    module = normed(pool)
+    IFTTrainer(quick(schedule=schedule, inner=inner), classifier=module).fit()
+    fresh = IFTTrainer(quick(schedule=schedule, inner=inner), classifier=normed(pool)).classifier
+    assert torch.equal(fresh[1].running_mean, torch.zeros(4))
+
+
+def test_a_module_that_squeezes_away_a_batch_of_one_is_taken(quick):
+    class Squeezing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(1, 10, 3)
+
+        def forward(self, images):
+            return self.conv(images).mean((2, 3), keepdim=True).squeeze()
+
+    IFTTrainer(quick(), classifier=Squeezing())
 
 
 @pytest.mark.parametrize(("images", "watched"), [(30, 30), (90, 9)])
@@ -563,6 +583,19 @@ def test_ctrl_c_from_python_leaves_a_checkpoint(quick, tmp_path):
         IFTTrainer(quick(), out=tmp_path / "run").fit(press)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert IFTTrainer.resume(tmp_path / "run").step == 7
+
+
+def test_a_stop_that_was_overtaken_by_an_error_is_forgotten(quick):
+    trainer = IFTTrainer(quick())
+
+    def fail(_):
+        trainer.stop()
+        raise RuntimeError("the reader failed")
+
+    with pytest.raises(RuntimeError, match="the reader failed"):
+        trainer.fit(fail)
+    trainer.fit()
+    assert trainer.step == trainer.recipe.schedule.inner_steps
 
 
 def test_a_stop_before_the_first_step_is_heeded(quick):
