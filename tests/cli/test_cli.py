@@ -379,7 +379,7 @@ def test_an_archive_is_learned_from(capsys):
 
 
 def test_what_is_watched_and_what_will_be_missed_is_said(capsys):
-    """Of 24 validation images a tenth is watched; test images there are none."""
+    """Of 24 validation images none is kept from learning; test images there are none."""
     assert main(["train", "--data.train_size=48", "--data.val_size=24", *SHORT]) == 0
     said = capsys.readouterr().out
     assert "loss on 24 validation images" in said
