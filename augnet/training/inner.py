@@ -78,23 +78,6 @@ class InnerLevel:
         gradient = zeros_for_unused(gradient_of_sum(passes(), self.weights), self.weights)
         return self.descend(number, self.processes.averages(gradient), self.whole_loss(values))
 
-    @torch.no_grad()
-    def look_once(self, images: Float[Tensor, "b c h w"], classes: int) -> None:
-        """Make sure that the classifier gives one logit per class.
-
-        Raises:
-            ValueError: if it does not.
-        """
-        training = self.classifier.training
-        logits = self.classifier.eval()(channels_last(images))
-        self.classifier.train(training)
-        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        if found != (len(images), classes):
-            raise ValueError(
-                f"the classifier must give logits of shape ({len(images)}, {classes}) for {len(images)} image(s) of "
-                f"{classes} classes, found {found}; change its last layer"
-            )
-
     def parts(self, count: int) -> list[Part]:
         """Cut this process's images into those that pass through the classifier together."""
         return parts_of(count, self.config.micro_batch, self.processes)

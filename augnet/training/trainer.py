@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from augnet.augmenter import Augmenter, Learned
-from augnet.classifier import Classifier, make_twice_differentiable, running_statistics_kept
+from augnet.classifier import Classifier, make_twice_differentiable
 from augnet.data import DataSource, batches
 from augnet.recipe import Recipe
 from augnet.training.alarms import EARLY, Alarms
+from augnet.training.fitness import look_once
 from augnet.training.folder import RunFolder
 from augnet.training.inner import PATIENCE, InnerLevel
 from augnet.training.outer import Batch, OuterLevel
@@ -109,9 +110,7 @@ class IFTTrainer:
             self.device, self.processes,
         )  # fmt: skip
         self.watch = Watch(splits, recipe.outer.watch, self._seed("watch"), self.device, recipe.workers)
-        # Two, since a module may squeeze away a batch of one.
-        self.inner.look_once(self.watch.sample[0][:2], len(splits.classes))
-        self._refuse_single_images()
+        look_once(self.inner, self.watch, len(splits.train), len(splits.classes), recipe.schedule)
         self.outer = OuterLevel(self.augmenter, recipe, self.inner, self.watch.sample)
         self.notes += self.outer.notes
         updates = recipe.schedule.outer_steps_before(recipe.schedule.inner_steps)
@@ -121,8 +120,7 @@ class IFTTrainer:
                 "raise schedule.inner_steps, or lower schedule.warmup or schedule.outer_every"
             )
         self.alarms = Alarms()
-        self.step = 0
-        self.skipped = 0
+        self.step = self.skipped = 0
         self.losses: list[float] = []  # since the last report
         self.last_validation_loss = math.nan
         self.seconds = {"inner": 0.0, "outer": 0.0, "reports": 0.0}
@@ -248,8 +246,7 @@ class IFTTrainer:
             Training loss and validation loss; the training loss is nan if the classifier was not updated.
         """
         found = self.outer.step(self.step, batch, val_batch, self._seed("dropout", self.step))
-        loss = self.inner.descend(self.step, found.gradients, found.loss)
-        return self._followed(loss), found.val_loss
+        return self._followed(self.inner.descend(self.step, found.gradients, found.loss)), found.val_loss
 
     def _followed(self, loss: float) -> float:
         if self.outer.teacher is not None and math.isfinite(loss):
@@ -322,35 +319,12 @@ class IFTTrainer:
                 f"the checkpoint has format {found}, but this version of augnet goes on from format {FORMAT} only; "
                 "train anew, or go on with the version that began"
             )
-        self.step = state["step"]
+        self.step, self.skipped = state["step"], state["skipped"]
         self.inner.load_state(state["inner"])
         self.outer.load_state(state["outer"])
         self.alarms.state = state["alarms"]
-        self.skipped = state["skipped"]
         self.losses, self.last_validation_loss = state["losses"], state["last_validation_loss"]
         self.seconds = state["seconds"]
-
-    def _refuse_single_images(self) -> None:
-        """Refuse parts of one image where batch norm cannot do with one."""
-        schedule, shared = self.recipe.schedule, self.processes.count
-        for name, wanted, images in (
-            ("schedule.batch_size", schedule.batch_size, self.splits.train),
-            ("schedule.val_batch_size", schedule.val_batch_size, self.watch.val),
-        ):
-            count, rest = divmod(min(wanted, len(images)), shared)
-            # What cannot be shared is refused where batches are made.
-            if rest or all(part.stop - part.start > 1 for part in self.inner.parts(count)):
-                continue
-            try:
-                with torch.no_grad(), torch.random.fork_rng(), running_statistics_kept(self.classifier):
-                    self.classifier.train()(self.watch.sample[0][:1])
-            except ValueError as error:
-                raise ValueError(
-                    f"{name} comes to {count} image{'s' * (count != 1)}"
-                    + (f" in parts of {self.recipe.inner.micro_batch}" if self.recipe.inner.micro_batch else "")
-                    + f", which leaves one image alone, and the classifier cannot train on one ({error}); give more "
-                    "images, or change inner.micro_batch"
-                ) from error
 
     def _streams(self) -> tuple[Iterator, Iterator]:
         schedule, seed, workers = self.recipe.schedule, self._seed("batches"), self.recipe.workers
