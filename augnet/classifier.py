@@ -4,7 +4,6 @@ Nothing here knows about augmentation or training. What a model needs so that th
 differentiated twice is prepared here too, because it is a property of the model.
 """
 
-import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -79,8 +78,8 @@ class Classifier(nn.Module):
     def build(cls, config: ClassifierConfig, classes: int, channels: int, size: tuple[int, int]) -> "Classifier":
         """Make the configured timm model fit images of `channels` and `size` (height, width).
 
-        Under 64 pixels a stem made for 224 would throw most of the image away, so its first stride is
-        set to 1, and under 41 pixels its pooling goes too; `notes` says so.
+        Under 64 pixels a stem made for 224 would throw most of the image away, so its first stride is set to 1, where
+        it is 2, and under 41 pixels its pooling goes too, where it is called `maxpool`; `notes` says so.
 
         Raises:
             ValueError: if timm cannot make the model with these options, or the model cannot take such images.
@@ -88,7 +87,7 @@ class Classifier(nn.Module):
         notes: list[str] = []
         options = dict(SMALL_OPTIONS, **config.options) if config.name == SMALL else dict(config.options)
         name = "resnet18" if config.name == SMALL else config.name
-        if "img_size" in inspect.signature(timm.model_entrypoint(name)).parameters or _takes_image_size(name):
+        if _takes_image_size(name):
             options.setdefault("img_size", size)
         try:
             model = timm.create_model(
@@ -131,9 +130,7 @@ def _per_channel(values: tuple[float, ...], channels: int) -> list[float]:
 
 def _takes_image_size(name: str) -> bool:
     """Whether the architecture has a fixed grid of patches, which must be told the image's size."""
-    return timm.get_pretrained_cfg(name, allow_unregistered=True) is not None and bool(
-        getattr(timm.get_pretrained_cfg(name), "fixed_input_size", False)
-    )
+    return bool(getattr(timm.get_pretrained_cfg(name, allow_unregistered=True), "fixed_input_size", False))
 
 
 def _small_image_stem(model: nn.Module, size: int) -> list[str]:
@@ -144,7 +141,7 @@ def _small_image_stem(model: nn.Module, size: int) -> list[str]:
     convolutions = [m for n, m in model.named_modules() if isinstance(m, nn.Conv2d) and n.startswith(tuple(names))]
     if names and convolutions and convolutions[0].kernel_size[0] <= 7 and convolutions[0].stride[0] == 2:
         convolutions[0].stride = (1, 1)
-        notes.append(f"first convolution at stride 1 instead of 2, since images are {size} pixels wide")
+        notes.append(f"first convolution at stride 1 instead of 2, since images have a side of {size} pixels")
     pooling = getattr(model, "maxpool", None)
     if size <= 40 and isinstance(pooling, nn.Module) and not isinstance(pooling, nn.Identity):
         model.maxpool = nn.Identity()
@@ -159,18 +156,10 @@ class TwiceHardsigmoid(nn.Module):
         return F.relu6(x + 3) / 6
 
 
-class TwiceHardswish(nn.Module):
-    """`nn.Hardswish` written so that autograd has its second derivative: the same values and gradients."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * F.relu6(x + 3) / 6
-
-
 def make_twice_differentiable(model: nn.Module) -> list[str]:
     """Replace what autograd cannot differentiate twice by an equal form that it can.
 
-    Fused attention is switched off and hard sigmoids and hard swishes are rewritten; both keep values and first
-    derivatives.
+    Fused attention is switched off and hard sigmoids are rewritten; both keep values and first derivatives.
 
     Returns:
         What was changed, one sentence each.
@@ -181,16 +170,15 @@ def make_twice_differentiable(model: nn.Module) -> list[str]:
         module.fused_attn = False
     if attention:
         notes.append(f"fused attention switched off in {len(attention)} layers: it has no second derivative")
-    cures = {"Hardsigmoid": TwiceHardsigmoid, "HardSigmoid": TwiceHardsigmoid,
-             "Hardswish": TwiceHardswish, "HardSwish": TwiceHardswish}  # fmt: skip
     replaced = 0
     for parent in list(model.modules()):
-        for name, child in list(parent.named_children()):
-            if type(child).__name__ in cures:
-                setattr(parent, name, cures[type(child).__name__]())
+        # Not `named_children`, which gives a module that stands in several places once.
+        for name, child in list(parent._modules.items()):
+            if isinstance(child, nn.Hardsigmoid):
+                setattr(parent, name, TwiceHardsigmoid())
                 replaced += 1
     if replaced:
-        notes.append(f"{replaced} hard activations rewritten so that they have a second derivative")
+        notes.append(f"{replaced} hard sigmoids rewritten so that they have a second derivative")
     return notes
 
 

@@ -73,10 +73,11 @@ class InnerConfig:
         label_smoothing: share of the target spread over all classes.
         gradient_clip: largest norm of the gradient; 0 leaves it alone.
         precision: of steps that update the classifier alone; steps that update the augmenter are float32.
-        micro_batch: most images that pass through the classifier at a time, which bounds the memory; 0 passes the whole
-            batch. Gradients and hypergradients are those of the whole batch, dropout included; only batch norm sees the
-            statistics of each part, as it does those of each process's share. Validation images then pass forward
-            twice, and exact second derivatives compute the gradient anew for every product.
+        micro_batch: most images that pass through the classifier at a time to learn from, which bounds the memory; 0
+            passes the whole batch. Up to 256 are scored at a time, without gradients. Gradients and hypergradients are
+            those of the whole batch, dropout included; only batch norm sees the statistics of each part, as it does
+            those of each process's share. Validation images then pass forward twice, and exact second derivatives
+            compute the gradient anew for every product.
         checkpoint_activations: keep activations between the blocks of a timm model only, and compute the others anew
             in the backward pass: less memory for more time, but with exact second derivatives, where little is won. Not
             with batch norm, whose statistics would move twice.
@@ -218,6 +219,11 @@ class Recipe:
         if self.checkpoint_every < 1:
             raise ValueError(f"checkpoint_every must be at least 1, found {self.checkpoint_every}")
 
+    @property
+    def differentiates_twice(self) -> bool:
+        """Whether the classifier is differentiated twice, rather than its gradients subtracted."""
+        return self.outer.second_derivative == "exact" or self.inverse_hessian.curvature == "gauss_newton"
+
     def as_yaml(self) -> str:
         """Write as YAML that `load` and `augnet train --recipe` read.
 
@@ -299,12 +305,18 @@ FAMILIES: dict[str, Callable[[], list[type]]] = {
 GROUPS = ("classifier", "augmenter", "schedule", "inner", "outer")
 
 
+def _path(kind: type) -> str:
+    """Name a class as a recipe finds it again: ours by name, others by module too."""
+    ours = kind.__module__.startswith("augnet.")
+    return kind.__name__ if ours else f"{kind.__module__}.{kind.__qualname__}"
+
+
 def as_plain(value: Any) -> Any:
     """Turn settings into dicts, lists and scalars; members of a family name their class."""
     if dataclasses.is_dataclass(value):
         fields = {f.name: as_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
         is_member = type(value).__bases__ != (object,)
-        return {"class_path": type(value).__name__, "init_args": fields} if is_member else fields
+        return {"class_path": _path(type(value)), "init_args": fields} if is_member else fields
     if isinstance(value, dict):
         return {key: as_plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -130,7 +130,7 @@ def test_looking_once_leaves_weights_mode_and_random_numbers_alone():
 
 @pytest.mark.parametrize("name", ["mobilenetv3_small_050", "vit_tiny_patch16_224"])
 def test_the_cure_keeps_outputs_and_gradients(name):
-    """Hard sigmoids and swishes rewritten with relu6, attention written out: the same function, to rounding."""
+    """Hard sigmoids rewritten with relu6, attention written out: the same function, to rounding."""
     sick = build(name).double().eval()
     cured = copy.deepcopy(sick)
     assert any("second derivative" in note for note in make_twice_differentiable(cured))
@@ -144,6 +144,19 @@ def test_the_cure_keeps_outputs_and_gradients(name):
     )
     for one, two in zip(*gradients, strict=True):
         torch.testing.assert_close(one, two, rtol=1e-6, atol=1e-9)
+
+
+def test_what_is_not_rewritten_can_be_differentiated_twice():
+    for activation in (nn.Hardswish(), timm.layers.HardSwish(), timm.layers.HardSigmoid()):
+        points = torch.tensor([-4.0, -1.0, 0.5, 4.0], dtype=torch.float64, requires_grad=True)
+        assert torch.autograd.gradgradcheck(activation, points)
+
+
+def test_an_activation_that_stands_in_two_places_is_rewritten_in_both():
+    shared = nn.Hardsigmoid()
+    model = nn.Sequential(nn.Linear(2, 2), shared, nn.Linear(2, 2), shared)
+    assert make_twice_differentiable(model) == ["2 hard sigmoids rewritten so that they have a second derivative"]
+    assert not any(isinstance(module, nn.Hardsigmoid) for module in model.modules())
 
 
 def test_a_model_that_needs_no_cure_is_left_alone():

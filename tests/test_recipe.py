@@ -90,6 +90,18 @@ def test_every_other_setting_comes_back_from_yaml(recipe, tmp_path):
     assert again(recipe, tmp_path) == recipe
 
 
+def test_a_member_of_ones_own_is_found_again(tmp_path, monkeypatch):
+    (tmp_path / "mine_glow.py").write_text(
+        "from dataclasses import dataclass\nfrom augnet.transforms import Brightness\n\n"
+        "@dataclass(frozen=True, kw_only=True)\nclass Glow(Brightness):\n    limit: float = 0.3\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    recipe = Recipe.parse(["--augmenter.transforms", "[{class_path: mine_glow.Glow}, Rotate]"])
+    recipe.save(tmp_path / "recipe.yaml")
+    assert "class_path: mine_glow.Glow" in (tmp_path / "recipe.yaml").read_text()
+    assert Recipe.load(tmp_path / "recipe.yaml") == recipe
+
+
 def test_a_setting_that_yaml_cannot_hold_is_refused(tmp_path):
     recipe = Recipe(classifier=ClassifierConfig(name="resnet18", options={"act_layer": torch.nn.ReLU}))
     with pytest.raises(ValueError, match=r"text, numbers, lists and mappings only, found <class '.*ReLU'>"):

@@ -234,10 +234,11 @@ def _finished(run: Run) -> int:
     test = f", test {record['test_accuracy']:.1%}" if record["test_accuracy"] is not None else ", no test images"
     seconds = sum(record["seconds"].values())
     share = record["share_of_learning_to_augment"]
+    learning = "" if share is None else f", of which learning the augmenter took {share:.0%}"
     print(f"accuracy    validation {record['validation_accuracy']:.1%}{test}")
     print(f"learned     {record['changed'] or (UNMOVED if record['in_words'] else RESIDUAL)}")
     print(f"policy      {record['in_words'] or RESIDUAL}")
-    print(f"cost        {seconds:,.0f} s, of which learning the augmenter took {share:.0%}")
+    print(f"cost        {seconds:,.0f} s{learning}")
     print(f"run folder  {run.path}")
     path = shlex.quote(str(run.path))
     # Without test images there is nothing to compare on.

@@ -40,13 +40,13 @@ class Learning:
 
     Args:
         seconds: of the joint run.
-        share: of them that the augmenter took, beyond the classifier's own training.
+        share: of them that the augmenter took, beyond the classifier's own training; None as for `steps`.
         steps: classifier updates, with the augmentation and without learning it, that fit into the same time; None
             where every step of the run updated the augmenter, so that nobody knows what others take.
     """
 
     seconds: float
-    share: float
+    share: float | None
     steps: int | None
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Images from NumPy archives: our own layout, that of MedMNIST, and train.npz beside test.npz."""
+"""Images from NumPy archives: our own layout, that of MedMNIST, and train.npz beside val.npz and test.npz."""
 
 import lzma
 import zipfile
@@ -29,7 +29,7 @@ class Npz(DataSource):
     and `groups` (images that a split must not separate) may stand beside them. Pickled arrays are refused.
 
     Args:
-        path: an .npz file, or a folder with train.npz and, if there is one, test.npz.
+        path: an .npz file, or a folder with train.npz and, if there are any, val.npz and test.npz.
         test: an .npz file of test images; by default test.npz beside a train.npz.
     """
 
@@ -41,23 +41,24 @@ class Npz(DataSource):
         if path.is_dir():
             path = path / "train.npz"
         arrays = _arrays(path)
-        test = None if self.test is None else Path(self.test)
-        if test is None and path.name == "train.npz" and path.with_name("test.npz").exists():
-            test = path.with_name("test.npz")
-
+        beside = {name: path.with_name(f"{name}.npz") for name in ("val", "test")} if path.name == "train.npz" else {}
+        beside = {name: file for name, file in beside.items() if file.exists()}
+        if self.test is not None:
+            beside["test"] = Path(self.test)
         names = [name for name in ("train", "val", "test") if f"{name}_images" in arrays]
         keyed = {name: _part(arrays, f"{name}_", path) for name in names}
-        if not keyed:
-            keyed = {"train": _part(arrays, "", path)}
         if "train" not in keyed:
-            raise ValueError(f"{str(path)!r} holds {', '.join(sorted(arrays))}, but neither images nor train_images")
-        if test is not None:
-            if "test" in keyed:
-                raise ValueError(f"{str(path)!r} holds test_images, so {str(test)!r} cannot be the test set")
-            keyed["test"] = _part(_arrays(test), "", test)
+            keyed = {"train": _part(arrays, "", path), **keyed}
+        for name, file in beside.items():
+            if name in keyed:
+                raise ValueError(f"{str(path)!r} holds {name}_images, so {str(file)!r} cannot be the {name} set")
+            others = _arrays(file)
+            if "classes" in others and "classes" in arrays and _names(others) != _names(arrays):
+                raise ValueError(f"{str(file)!r} names other classes than {str(path)!r}; number and name them alike")
+            keyed[name] = _part(others, "", file)
         if self.size is not None:
             keyed = {k: ImageSet(resize(part.images, self.size), part.labels, part.groups) for k, part in keyed.items()}
-        return pooled(keyed, arrays["classes"].ravel() if "classes" in arrays else None)
+        return pooled(keyed, _names(arrays))
 
 
 def to_pixels(array: np.ndarray) -> UInt8[Tensor, "n c h w"]:
@@ -87,6 +88,13 @@ def to_pixels(array: np.ndarray) -> UInt8[Tensor, "n c h w"]:
     return torch.from_numpy(np.ascontiguousarray(array))
 
 
+def _names(arrays: Mapping[str, np.ndarray]) -> list[str] | None:
+    if "classes" not in arrays:
+        return None
+    names = arrays["classes"].ravel()
+    return list(map(str, np.char.decode(names, "utf-8") if names.dtype.kind == "S" else names))
+
+
 def _part(arrays: Mapping[str, np.ndarray], prefix: str, path: Path) -> ImageSet:
     for name in (f"{prefix}images", f"{prefix}labels"):
         if name not in arrays:
@@ -108,7 +116,7 @@ def _arrays(path: Path) -> Mapping[str, np.ndarray]:
 
 
 # LZMA members take seconds to unpack, and a comparison loads the same file once per seed.
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=3)
 def _read(path: Path, changed: int, size: int) -> Mapping[str, np.ndarray]:
     try:
         archive = np.load(path, allow_pickle=False)

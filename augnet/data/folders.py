@@ -23,7 +23,7 @@ SPLIT_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validati
 LEFT_BEHIND = ("thumbs.db", "desktop.ini", "__macosx")
 LARGEST_SIDE = 256
 DEFAULT_SIDE = 224
-EXIF_ORIENTATION = 0x0112
+EXIF_ORIENTATION, QUARTER_TURNS = 0x0112, (5, 6, 7, 8)
 A = TypeVar("A")
 B = TypeVar("B")
 
@@ -132,7 +132,7 @@ def _header(path: Path) -> _Header | str:
     try:
         with Image.open(path) as image:
             width, height = image.size
-            if image.getexif().get(EXIF_ORIENTATION, 1) >= 5:  # 5 to 8 turn by a quarter
+            if image.getexif().get(EXIF_ORIENTATION) in QUARTER_TURNS:
                 width, height = height, width
             return _Header(image.mode in GREY_MODES, height, width)
     except UNREADABLE as error:
@@ -157,6 +157,11 @@ def _places(root: Path) -> tuple[dict[str, Path], list[str]]:
             places[split] = present[0]
     # A class may be called "train": then it holds files, not folders.
     if "train" not in places or not _folders(places["train"]):
+        if len(places) > 1:
+            raise ValueError(
+                f"{str(root)!r} holds {' and '.join(place.name for place in places.values())}, but no train folder "
+                "with class folders inside; put the training images of each class into a folder of train"
+            )
         return {"train": root}, []
     notes = []
     others = [folder.name for folder in _folders(root) if folder not in places.values()]

@@ -76,7 +76,11 @@ class Torchvision(DataSource):
             raise ValueError(
                 f"torchvision's {kind.__name__} needs more than a name ({error}); open it in Python, use from_datasets"
             ) from error
-        except (RuntimeError, FileNotFoundError) as error:
+        except (RuntimeError, OSError) as error:
+            if self.download:
+                raise FileNotFoundError(
+                    f"{kind.__name__} is not in {str(self.root)!r} and could not be fetched ({error})"
+                ) from error
             raise FileNotFoundError(
                 f"{kind.__name__} is not in {str(self.root)!r}; set download (--data.download true), or root to where "
                 "it is"

@@ -12,7 +12,10 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 # What Pillow raises for a file that is no image, is cut short, is broken inside, or is absurdly large.
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+UNREADABLE = (
+    OSError, SyntaxError, ValueError, EOFError, NotImplementedError, struct.error, zlib.error,
+    Image.DecompressionBombError,
+)  # fmt: skip
 GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N")
 
 
@@ -67,7 +70,10 @@ def as_tensor(image: Image.Image | np.ndarray | Tensor, channels: int | None, si
     if isinstance(image, Image.Image):
         return from_pil(image, channels or (1 if image.mode in GREY_MODES else 3), size)
     if isinstance(image, np.ndarray):
-        image = torch.from_numpy(image.transpose(2, 0, 1).copy() if image.ndim == 3 else image)
+        if image.dtype.kind not in "buif":
+            raise ValueError(f"an image is an array of {image.dtype}; give uint8, or floats in [0, 1]")
+        native = image.astype(image.dtype.newbyteorder("="))
+        image = torch.from_numpy(native.transpose(2, 0, 1).copy() if native.ndim == 3 else native.copy())
     if not isinstance(image, Tensor):
         raise ValueError(f"an image is a {type(image).__name__}; give PIL images, arrays or tensors")
     image = image[None] if image.ndim == 2 else image

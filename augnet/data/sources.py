@@ -5,6 +5,7 @@ A source reads everything it has once (`read`) and leaves the cutting to `splits
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -182,12 +183,15 @@ def in_memory(images: SampleSet) -> ImageSet:
 
 
 def pooled(parts: Mapping[str, LabelledImages], classes: Iterable[object] | None, notes: Iterable[str] = ()) -> Pool:
-    """Make a pool of the parts called train, val and test; classes that have no names are numbered."""
+    """Make a pool of the parts called train, val and test; classes that have no names are numbered.
+
+    Where classes share a name, as the two cranes of ImageNet do, their numbers are added to it.
+    """
     return Pool(
         train=parts["train"],
         val=parts.get("val"),
         test=parts.get("test"),
-        classes=numbered(parts.values()) if classes is None else tuple(map(str, classes)),
+        classes=numbered(parts.values()) if classes is None else _distinct([str(name) for name in classes]),
         fingerprint=fingerprint(*parts.values()),
         notes=tuple(notes),
     )
@@ -197,6 +201,11 @@ def numbered(parts: Iterable[LabelledImages]) -> tuple[str, ...]:
     """Name the classes by their numbers, up to the largest label in any part."""
     largest = max((int(part.labels.max()) for part in parts if len(part)), default=-1)
     return tuple(str(label) for label in range(largest + 1))
+
+
+def _distinct(names: Sequence[str]) -> tuple[str, ...]:
+    shared = {name for name, count in Counter(names).items() if count > 1}
+    return tuple(f"{name} ({label})" if name in shared else name for label, name in enumerate(names))
 
 
 def fingerprint(*parts: LabelledImages) -> str:

@@ -300,6 +300,8 @@ def twice_differentiable(
             each = (DifferenceProducts(loss, weights, epsilon=step)(vector) for step in SHORT)
             if not any(bool((found - expected).norm() <= SAME * expected.norm()) for expected in each):
                 raise RuntimeError("autograd's second derivative is not that of its first")
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
         return f"the model has no second derivative ({reason})"

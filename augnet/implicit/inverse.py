@@ -76,6 +76,10 @@ class InverseHessian(ABC):
             diagonal: M, positive; None for the identity.
         """
 
+    def check(self, weights: int) -> None:
+        """Raise ValueError if a Hessian of so many weights is too large; called before training, too."""
+        require(weights > 0, "the number of weights", weights, "above 0")
+
     def planned(self, start: Solution | None) -> int | None:
         """Say which product will be taken at `Solution.value`, counted from 1; None if none will be."""
         return None
@@ -164,7 +168,8 @@ class Nystrom(InverseHessian):
 
     A random Gaussian sketch Ω takes the place of the columns that the paper samples: H ≈ HΩ (ΩᵀHΩ)⁺ ΩᵀH. Outside the
     sketched subspace the inverse is 1/ρ, so ρ must be near the eigenvalues left out and the answer is never better
-    than that guess. Keeps `rank` vectors in memory; a warm start does not help it. Negative eigenvalues count as 0.
+    than that guess. With a diagonal M it is that of M^(-1/2) H M^(-1/2), so ρ stands for ρM. Keeps `rank` vectors in
+    memory; a warm start does not help it. Negative eigenvalues count as 0.
 
     Args:
         rank: columns of the sketch; each costs one product.
@@ -188,7 +193,11 @@ class Nystrom(InverseHessian):
         generator = torch.Generator().manual_seed(self.seed)
         draws = torch.randn(vector.numel(), rank, generator=generator, dtype=vector.dtype).to(vector.device)
         sketch, _ = torch.linalg.qr(draws)
-        images = torch.stack([hessian(column) for column in sketch.T], dim=1)
+        root = torch.ones_like(vector) if diagonal is None else diagonal.sqrt()
+        vector = vector / root
+        images = torch.stack([hessian(column / root) / root for column in sketch.T], dim=1)
+        if not bool(images.isfinite().all()):
+            return not_finite(vector, rank)
         middle = sketch.T @ images
         basis, triangle = torch.linalg.qr(images)
         small = triangle @ torch.linalg.pinv((middle + middle.T) / 2, hermitian=True) @ triangle.T
@@ -196,7 +205,7 @@ class Nystrom(InverseHessian):
         basis = basis @ vectors
         inside = basis.T @ vector
         outside = vector - basis @ inside
-        x = basis @ (inside / (eigenvalues.clamp_min(0) + self.rho)) + outside / self.rho
+        x = (basis @ (inside / (eigenvalues.clamp_min(0) + self.rho)) + outside / self.rho) / root
         return Solution(x, x, vector.new_tensor(UNKNOWN), rank)
 
 
@@ -217,20 +226,31 @@ class Exact(InverseHessian):
     def __post_init__(self) -> None:
         require(self.damping >= 0, "damping", self.damping, "0 or above")
 
+    def check(self, weights: int) -> None:
+        if weights > self.limit:
+            raise ValueError(
+                f"Exact builds the Hessian of {weights:,} weights densely, beyond its limit of {self.limit:,}; "
+                "take ConjugateGradient or Neumann, or raise `limit` if the memory is there"
+            )
+
     def solve(
         self, hessian: Operator, vector: Tensor, start: Solution | None = None, diagonal: Tensor | None = None
     ) -> Solution:
-        if vector.numel() > self.limit:
-            raise ValueError(
-                f"Exact builds the Hessian of {vector.numel():,} weights densely, beyond its limit of {self.limit:,}; "
-                "take ConjugateGradient or Neumann, or raise `limit` if the memory is there"
-            )
+        self.check(vector.numel())
         operator = damped(hessian, self.damping)
         columns = torch.eye(vector.numel(), dtype=vector.dtype, device=vector.device)
         dense = torch.stack([operator(column) for column in columns])
         dense = (dense + dense.T) / 2
+        if not bool(dense.isfinite().all()):
+            return not_finite(vector, vector.numel())
         x = torch.linalg.pinv(dense, hermitian=True) @ vector
         return Solution(x, x, ratio(vector - dense @ x, vector), vector.numel())
+
+
+def not_finite(vector: Tensor, products: int) -> Solution:
+    """Give the solution of a system that is not finite: none."""
+    x = torch.full_like(vector, UNKNOWN)
+    return Solution(x, x, vector.new_tensor(UNKNOWN), products, diverged=True)
 
 
 def require(holds: bool, name: str, found: object, rule: str) -> None:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import nn
 
-from augnet.classifier import Classifier, make_twice_differentiable
+from augnet.classifier import Classifier
 from augnet.export import LabelSafety, measure
 from augnet.show.amounts import amounts
 from augnet.show.by_class import by_class
@@ -129,9 +129,7 @@ def _effects(
     splits = run.splits()
 
     def build() -> nn.Module:
-        model = Classifier.build(recipe.classifier, len(splits.classes), splits.channels, splits.size)
-        make_twice_differentiable(model)
-        return model
+        return Classifier.build(recipe.classifier, len(splits.classes), splits.channels, splits.size)
 
     def estimate(seconds: float) -> None:
         report(f"making {(k + 2) * seeds} trainings with transforms left out, about {seconds / 60:,.0f} minutes")

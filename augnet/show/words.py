@@ -127,7 +127,8 @@ def facts(subject: Subject) -> list[tuple[str, str]]:
                 rows.append((f"{part} accuracy", f"{record[f'{part}_accuracy']:.1%}"))
         share = record["share_of_learning_to_augment"]
         seconds = sum(record["seconds"].values())
-        rows.append(("cost", f"{seconds:,.0f} s on {record['device']}, {share:.0%} of it for learning to augment"))
+        learning = "" if share is None else f", {share:.0%} of it for learning to augment"
+        rows.append(("cost", f"{seconds:,.0f} s on {record['device']}{learning}"))
     versions = ", ".join(f"{name} {version}" for name, version in record["packages"].items())
     rows.append(("versions", f"augnet {record['augnet']}, Python {record['python']}, {versions}"))
     rows.append(("data fingerprint", record["data_fingerprint"]))

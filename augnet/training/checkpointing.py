@@ -20,11 +20,12 @@ def recompute_activations(classifier: nn.Module, in_parts: bool) -> None:
     """
     modules = list(classifier.modules())
     switches: list[Any] = [m.set_grad_checkpointing for m in modules if hasattr(m, "set_grad_checkpointing")]
+    none = ValueError(
+        f"inner.checkpoint_activations is set but {type(classifier).__name__} has no set_grad_checkpointing that does "
+        "it; take another timm model, or set inner.micro_batch instead"
+    )
     if not switches:
-        raise ValueError(
-            f"inner.checkpoint_activations is set but {type(classifier).__name__} has no set_grad_checkpointing; take "
-            "a timm model, or set inner.micro_batch instead"
-        )
+        raise none
     if any(isinstance(module, _BatchNorm) and module.track_running_stats for module in modules):
         raise ValueError(
             "inner.checkpoint_activations would move the running statistics of batch norm twice a step; take a model "
@@ -35,4 +36,7 @@ def recompute_activations(classifier: nn.Module, in_parts: bool) -> None:
             "inner.checkpoint_activations cannot repeat the dropout of a part of a batch; take the dropout out of "
             "classifier.options, or leave inner.micro_batch at 0 and train in one process"
         )
-    switches[0]()
+    try:
+        switches[0]()
+    except AssertionError as error:  # the method of models that are without it
+        raise none from error

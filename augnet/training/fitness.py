@@ -42,14 +42,17 @@ def refuse_other_logits(classifier: nn.Module, images: Float[Tensor, "b c h w"],
         ValueError: if it does not.
     """
     training = classifier.training
-    logits = classifier.eval()(channels_last(images))
-    classifier.train(training)
-    found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-    if found != (len(images), classes):
-        raise ValueError(
-            f"the classifier must give logits of shape ({len(images)}, {classes}) for {len(images)} image(s) of "
-            f"{classes} classes, found {found}; change its last layer"
-        )
+    devices = [images.device] if images.device.type == "cuda" else []
+    for mode in (False, True):  # some give more than logits while they train
+        with torch.random.fork_rng(devices), running_statistics_kept(classifier):
+            logits = classifier.train(mode)(channels_last(images))
+        classifier.train(training)
+        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        if found != (len(images), classes):
+            raise ValueError(
+                f"the classifier must give logits of shape ({len(images)}, {classes}) for {len(images)} image(s) of "
+                f"{classes} classes, found {found}{' in training mode' * mode}; change its last layer"
+            )
 
 
 @torch.no_grad()

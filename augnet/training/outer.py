@@ -58,6 +58,7 @@ class OuterLevel:
     def __init__(self, augmenter: Augmenter, recipe: Recipe, inner: InnerLevel, sample: Batch) -> None:
         self.augmenter, self.inner = augmenter, inner
         self.config, self.schedule, self.solver = recipe.outer, recipe.schedule, recipe.inverse_hessian
+        self.differentiates_twice = recipe.differentiates_twice
         self.optimiser = outer_optimiser(augmenter, recipe.outer)
         self.teacher = Teacher(inner.classifier) if recipe.outer.label_safety else None
         self.validation_loss = ValidationLoss(recipe.outer.temperature)
@@ -66,6 +67,7 @@ class OuterLevel:
         self.noise = NoiseMeter()
         self.notes: list[str] = []
         self.by_differences = self._no_double_backward(sample)
+        self.solver.check(sum(weight.numel() for weight in inner.weights))
         self.has_choices = any(transform.turned for transform in augmenter.transforms)
 
     def step(self, number: int, batch: Batch, val_batch: Batch, dropout_seed: int) -> TrainingGradient:
@@ -95,9 +97,10 @@ class OuterLevel:
         found, value = self._hypergradient(batch_loss, val_losses), batch_loss.whole()
         if not (math.isfinite(value) and math.isfinite(val_value)):
             return TrainingGradient(found.train_gradient, math.nan, val_value)
-        # A solution that is not finite must not be the start of the next.
+        # A solution that is not finite, or of a system without the metric, must not be the start of the next.
         self.resets += found.solution.diverged
-        self.solution = found.solution if math.isfinite(found.solution.next.norm()) else None
+        usable = math.isfinite(found.solution.next.norm()) and not self._without_moments()
+        self.solution = found.solution if usable else None
         by_images, *influences = found.gradients
         if self.teacher is not None:
             slopes, costs = self._disagreement(self.teacher, parts, images, cut)
@@ -144,12 +147,15 @@ class OuterLevel:
         settings: dict[str, Any] = {
             "start": self.solution, "project": self.config.project, "average": self.inner.processes.average,
         }  # fmt: skip
-        # Before its first step the optimiser holds no moments.
-        if self.config.precondition == "optimiser" and self.inner.optimiser.state:
+        if self.config.precondition == "optimiser" and not self._without_moments():
             settings["diagonal"] = optimiser_diagonal(self.inner.optimiser, self.inner.weights)
         if self.by_differences:
             return batch_loss.by_differences(val_losses, self.solver, self.config.difference_step, **settings)
         return batch_loss.exactly(val_losses, self.solver, **settings)
+
+    def _without_moments(self) -> bool:
+        """Whether the metric is the optimiser's, which has none before its first step."""
+        return self.config.precondition == "optimiser" and not self.inner.optimiser.state
 
     def _disagreement(
         self, teacher: Teacher, parts: list[Part], images: Float[Tensor, "b c h w"], augmented: Float[Tensor, "b c h w"]
@@ -201,15 +207,19 @@ class OuterLevel:
         """Price of what is used, less the reward for spread; nats, mean over images."""
         cost = self.config.use_price * policy.use.sum(dim=-1).mean()
         if self.config.spread_reward:
-            cost = cost - self.config.spread_reward * (policy.probability * policy.spread).log().mean()
+            # A choice has no spread. A constant gradient to what stands in its place would be taken for signal.
+            choices = torch.tensor([t.choice for t in self.augmenter.transforms], device=policy.spread.device)
+            reach = torch.where(choices, 1.0, policy.spread)
+            cost = cost - self.config.spread_reward * (policy.probability * reach).log().mean()
         return cost
 
     def _no_double_backward(self, sample: Batch) -> bool:
-        gauss_newton = self.solver.curvature == "gauss_newton"
-        if self.config.second_derivative == "differences" and not gauss_newton:
+        if not self.differentiates_twice:
             return True
+        gauss_newton = self.solver.curvature == "gauss_newton"
         images, labels = sample
-        reason = why_not_twice(self.inner.classifier, images[:8], labels[:8])
+        few = max(2, min(8, self.inner.config.micro_batch or 8))
+        reason = why_not_twice(self.inner.classifier, images[:few], labels[:few])
         if reason and gauss_newton:
             raise ValueError(f"Gauss–Newton products need exact second derivatives, but {reason}")
         if reason:

@@ -82,13 +82,16 @@ class Watch:
         # Whole groups, or the part that is kept would hold near-copies of the part that is used.
         is_kept = torch.isin(groups, names[: round(share * len(names))])
         kept, used = is_kept.nonzero()[:, 0], (~is_kept).nonzero()[:, 0]
-        if min(len(kept), len(used)) < FEWEST:
-            # Both parts are then the same, and overfitting cannot be seen.
+        none = min(len(kept), len(used)) < FEWEST
+        if none:
             kept = used = torch.arange(len(splits.val))
         self.val: LabelledImages = splits.val.take(used)
+        # Drawn, since images may lie in the order of their classes.
         few = used[torch.randperm(len(used), generator=generator)][: min(len(kept), LOOKED_AT)]
         self.used = splits.val.take(few)
-        self.kept = splits.val.take(kept[:LOOKED_AT])
+        kept = kept[torch.randperm(len(kept), generator=generator)][:LOOKED_AT]
+        # The same images twice where none are kept: overfitting cannot be seen then.
+        self.kept = self.used if none else splits.val.take(kept)
         images, labels, _ = next(batches(splits.train, SAMPLE, seed))
         self.sample = images.to(device, memory_format=torch.channels_last), labels.to(device)
 

@@ -67,12 +67,11 @@ class IFTTrainer:
         self, recipe: Recipe | None = None, *, out: Path | str | None = None, classifier: nn.Module | None = None
     ) -> None:
         self.recipe = recipe = recipe or Recipe()
-        if recipe.data is None:
-            raise ValueError("the recipe has no data; set Recipe(data=...), such as augnet.from_datasets(train, val)")
         if not isinstance(recipe.data, DataSource):
+            found = "none" if recipe.data is None else type(recipe.data).__name__
             raise ValueError(
-                f"the recipe's data must be a source of images, found {type(recipe.data).__name__}; wrap data sets of "
-                "your own: Recipe(data=augnet.from_datasets(train, val))"
+                f"the recipe's data must be a source of images, found {found}; set Recipe(data=...), with data sets of "
+                "your own to augnet.from_datasets(train, val)"
             )
         self.processes = Processes.joined()
         self.device = self.processes.device(recipe.device)
@@ -93,15 +92,16 @@ class IFTTrainer:
         self.augmenter = (
             Augmenter(recipe.augmenter, splits.channels).to(self.device).to(memory_format=torch.channels_last)
         )
-        files = "1 unreadable file is" if len(splits.skipped) == 1 else f"{len(splits.skipped):,} unreadable files are"
-        skipped = [f"{files} left out: {', '.join(splits.skipped[:3])}"]
+        count = len(splits.skipped)
+        files = "1 unreadable file is" if count == 1 else f"{count:,} unreadable files are"
         self.notes = [
-            *(skipped if splits.skipped else []),
+            *([f"{files} left out: {', '.join(splits.skipped[:3])}"] if count else []),
             *splits.notes,
             *getattr(self.classifier, "notes", ()),
             *self.augmenter.left_out,
         ]
-        self.notes += make_twice_differentiable(self.classifier)
+        if recipe.differentiates_twice:
+            self.notes += make_twice_differentiable(self.classifier)
         refuse_wrapped(self.classifier)
         # A module of the user's may have other weights in every process.
         self.processes.follow_first(self.classifier.state_dict().values())
@@ -120,9 +120,8 @@ class IFTTrainer:
                 "raise schedule.inner_steps, or lower schedule.warmup or schedule.outer_every"
             )
         self.alarms = Alarms()
-        self.step = self.skipped = 0
+        self.step, self.skipped, self.last_validation_loss = 0, 0, math.nan
         self.losses: list[float] = []  # since the last report
-        self.last_validation_loss = math.nan
         self.seconds = {"inner": 0.0, "outer": 0.0, "reports": 0.0}
         self._stopping = False
         self.folder = None if out is None or not self.processes.first else RunFolder.make(Path(out), recipe, self)
@@ -288,10 +287,12 @@ class IFTTrainer:
         """Average the policy over a fixed sample of training images."""
         return self.augmenter.summary(self.watch.sample[0])
 
-    def share_of_learning(self) -> float:
-        """Share of the time so far that learning the augmenter cost: what outer steps took beyond inner ones."""
+    def share_of_learning(self) -> float | None:
+        """Share of the time that learning took: outer steps beyond inner ones; None where no step was an inner one."""
         outer = self.recipe.schedule.outer_steps_before(self.step)
-        plain = self.seconds["inner"] / max(1, self.step - outer)
+        if outer == self.step:
+            return None
+        plain = self.seconds["inner"] / (self.step - outer)
         return (self.seconds["outer"] - outer * plain) / max(1e-9, sum(self.seconds.values()))
 
     def state(self) -> dict[str, Any]:
@@ -322,9 +323,8 @@ class IFTTrainer:
         self.step, self.skipped = state["step"], state["skipped"]
         self.inner.load_state(state["inner"])
         self.outer.load_state(state["outer"])
-        self.alarms.state = state["alarms"]
+        self.alarms.state, self.seconds = state["alarms"], state["seconds"]
         self.losses, self.last_validation_loss = state["losses"], state["last_validation_loss"]
-        self.seconds = state["seconds"]
 
     def _streams(self) -> tuple[Iterator, Iterator]:
         schedule, seed, workers = self.recipe.schedule, self._seed("batches"), self.recipe.workers

@@ -132,12 +132,14 @@ class Equalize(DifferentiableTransform):
 
 def _equalized(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
     """Send each level to the share of the other pixels that are not brighter; flat channels stay."""
-    levels = (images.flatten(2) * 255).round().clamp(0, 255).long()
+    # What is not finite is no level; it comes out as it was.
+    pixels = images.flatten(2).nan_to_num(0)
+    levels = (pixels * 255).round().clamp(0, 255).long()
     counts = torch.zeros(*images.shape[:2], 256, dtype=images.dtype, device=images.device)
-    counts = counts.scatter_add(2, levels, torch.ones_like(images.flatten(2)))
+    counts = counts.scatter_add(2, levels, torch.ones_like(pixels))
     cumulative = counts.cumsum(2)
     # The least of whole numbers takes twenty times as long to find as that of floats.
-    lowest = counts.gather(2, (images.flatten(2).amin(2, keepdim=True) * 255).round().clamp(0, 255).long())
+    lowest = counts.gather(2, (pixels.amin(2, keepdim=True) * 255).round().clamp(0, 255).long())
     others = levels.shape[2] - lowest
     share = (cumulative.gather(2, levels) - lowest) / others.clamp(min=1)
     return torch.where(others > 0, share, images.flatten(2)).view_as(images)

@@ -105,6 +105,8 @@ class DifferentiableTransform(ABC):
             # Matrices and grids in half precision would move pixels and quantise colours.
             with torch.autocast(kind, enabled=False):
                 return self(images, amount, noise)
+        if images.dtype in (torch.float16, torch.bfloat16):
+            return self(images.float(), amount, noise).to(images.dtype)
         amount = amount.to(images.dtype) if isinstance(amount, Tensor) else amount
         return straight_through_clamp(self.transform(images, amount, noise.to(images.dtype)))
 

@@ -57,6 +57,27 @@ def test_test_npz_beside_train_npz_is_the_test_part(tmp_path):
     assert Npz(path=tmp_path / "other.npz").read().test is None
 
 
+def test_val_npz_beside_train_npz_validates_and_names_must_agree(tmp_path):
+    np.savez(tmp_path / "train.npz", images=RGB, labels=LABELS, classes=np.array([b"cat", b"dog"]))
+    np.savez(tmp_path / "val.npz", images=RGB[:6], labels=LABELS[:6])
+    pool = Npz(path=tmp_path).read()
+    assert (len(pool.train), len(pool.val), pool.classes) == (12, 6, ("cat", "dog"))
+    np.savez(tmp_path / "test.npz", images=RGB[:4], labels=LABELS[:4], classes=np.array(["dog", "cat"]))
+    with pytest.raises(ValueError, match=r"test\.npz' names other classes than .*train\.npz'"):
+        Npz(path=tmp_path).read()
+
+
+def test_images_may_stand_beside_test_images(tmp_path):
+    np.savez(tmp_path / "a.npz", images=RGB, labels=LABELS, test_images=RGB[:4], test_labels=LABELS[:4])
+    pool = Npz(path=tmp_path / "a.npz").read()
+    assert (len(pool.train), len(pool.test)) == (12, 4)
+
+
+def test_classes_of_one_name_are_told_apart(tmp_path):
+    np.savez(tmp_path / "a.npz", images=RGB, labels=np.arange(12) % 3, classes=np.array(["crane", "heron", "crane"]))
+    assert Npz(path=tmp_path / "a.npz").read().classes == ("crane (0)", "heron", "crane (2)")
+
+
 def test_the_medmnist_layout_brings_its_own_parts(tmp_path):
     parts = {"train": slice(0, 6), "val": slice(6, 10), "test": slice(10, 12)}
     arrays = {f"{name}_images": RGB[part] for name, part in parts.items()}
@@ -83,7 +104,7 @@ def test_a_changed_file_is_read_again(tmp_path):
         ({"images": RGB, "labels": LABELS[:5]}, r"^images of '.*a\.npz': there are 12 images for 5"),
         ({"images": RGB, "labels": LABELS, "classes": np.array(["a"])}, "label 1 is out of range"),
         ({"images": np.array([{}], dtype=object), "labels": LABELS}, "pickled objects, which are not safe to open"),
-        ({"test_images": RGB, "test_labels": LABELS}, "neither images nor train_images"),
+        ({"test_images": RGB, "test_labels": LABELS}, "has no 'images'; it holds test_images, test_labels"),
     ],
 )
 def test_archives_that_do_not_fit_are_refused(tmp_path, arrays, message):

@@ -1,5 +1,7 @@
 """Folders of image files: what is found, how it is read, and what is said of a file that cannot be."""
 
+import struct
+
 import numpy as np
 import pytest
 import torch
@@ -57,6 +59,26 @@ def test_a_test_folder_without_classes_is_ignored_and_a_note_says_so(tmp_path):
 
 def test_a_class_may_be_called_train(tmp_path):
     assert Folder(root=write_classes(tmp_path, ["train", "ship"])).read().classes == ("ship", "train")
+
+
+@pytest.mark.parametrize(
+    "inside", [("train/cat.0.png", "test/0.png"), ("val/cat/0.png", "val/dog/0.png", "test/cat/0.png")]
+)
+def test_parts_are_not_taken_for_classes(tmp_path, inside):
+    for name in inside:
+        write(tmp_path / name)
+    with pytest.raises(ValueError, match="but no train folder with class folders inside"):
+        Folder(root=tmp_path).read()
+
+
+@pytest.mark.parametrize(("kind", "value"), [(1, 5), (2, ord("6")), (3, 9), (7, 5)])
+def test_an_orientation_that_is_none_is_ignored(tmp_path, kind, value):
+    """Types of TIFF: 1 byte, 2 text, 3 number of 16 bits (which alone is right), 7 unknown."""
+    write_classes(tmp_path, size=(6, 4))
+    entry = struct.pack("<HHIHH", 0x0112, kind, 1, value, 0)
+    exif = b"Exif\0\0" + b"II*\0" + struct.pack("<IH", 8, 1) + entry + bytes(4)
+    Image.new("L", (6, 4)).save(tmp_path / "cat" / "odd.jpg", exif=exif)
+    assert Folder(root=tmp_path).read().train.shape == (1, 4, 6)
 
 
 def test_mixed_modes_become_rgb_and_grey_ones_stay_grey(tmp_path):

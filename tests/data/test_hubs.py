@@ -67,6 +67,15 @@ def test_data_that_are_not_there_are_asked_for(tmp_path):
         Torchvision(name="cifar10", root=tmp_path).read()
 
 
+def test_a_download_that_fails_says_why(tmp_path, monkeypatch):
+    def unreachable(*arguments, **options):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", unreachable)
+    with pytest.raises(FileNotFoundError, match="could not be fetched"):
+        Torchvision(name="cifar10", root=tmp_path, download=True).read()
+
+
 def test_a_name_that_torchvision_does_not_know_is_refused():
     with pytest.raises(ValueError, match="no training data 'cifra10'; did you mean cifar10"):
         Torchvision(name="cifra10").read()

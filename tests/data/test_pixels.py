@@ -84,6 +84,11 @@ def test_arrays_are_channel_last_and_tensors_channel_first():
     assert as_tensor(array[..., 0], None, None).shape == (1, 2, 2)
 
 
+@pytest.mark.parametrize("array", [np.eye(3, dtype=">f4"), np.eye(3)[:, ::-1], np.eye(3, dtype=np.uint8)])
+def test_grey_arrays_of_any_layout_are_read(array):
+    assert as_tensor(array, None, None).tolist() == [array.tolist()]
+
+
 def test_unit_range_divides_uint8_by_255():
     assert unit_range(torch.tensor([0, 51, 255], dtype=torch.uint8)).tolist() == pytest.approx([0, 0.2, 1])
 

@@ -299,6 +299,23 @@ def test_settings_check_themselves(make, message):
         make()
 
 
+@pytest.mark.parametrize("inverse", [Nystrom(rank=3), Exact()])
+def test_what_is_not_finite_is_a_solution_that_is_not(inverse):
+    found = inverse.solve(lambda v: v * torch.nan, torch.ones(5, dtype=torch.float64))
+    assert found.diverged
+    assert found.value.isnan().all()
+
+
+def test_nystrom_damps_in_the_metric_of_the_preconditioner():
+    """Of full rank it is (H + ρM)⁻¹ b."""
+    generator = torch.Generator().manual_seed(0)
+    half = torch.randn(6, 6, generator=generator, dtype=torch.float64)
+    dense, diagonal = half @ half.T, torch.linspace(0.5, 3, 6, dtype=torch.float64)
+    b = torch.randn(6, generator=generator, dtype=torch.float64)
+    found = Nystrom(rank=6, rho=0.3).solve(lambda v: dense @ v, b, diagonal=diagonal).value
+    torch.testing.assert_close(found, torch.linalg.solve(dense + 0.3 * diagonal.diag(), b))
+
+
 def test_identity_divides_by_the_preconditioner():
     b, d = torch.tensor([1.0, 2.0]), torch.tensor([2.0, 8.0])
     torch.testing.assert_close(Identity().solve(lambda v: v, b, diagonal=d).value, torch.tensor([0.5, 0.25]))

@@ -34,7 +34,13 @@ def test_what_would_not_be_the_same_is_refused(quick):
     with pytest.raises(ValueError, match="would move the running statistics of batch norm twice"):
         IFTTrainer(quick(inner=InnerConfig(checkpoint_activations=True)))
     own = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-    with pytest.raises(ValueError, match="Sequential has no set_grad_checkpointing; take a timm model"):
+    with pytest.raises(
+        ValueError, match="Sequential has no set_grad_checkpointing that does it; take another timm model"
+    ):
         IFTTrainer(quick(inner=InnerConfig(checkpoint_activations=True)), classifier=own)
+    with pytest.raises(ValueError, match="Classifier has no set_grad_checkpointing that does it"):
+        IFTTrainer(
+            quick(inner=InnerConfig(checkpoint_activations=True), classifier=ClassifierConfig(name="pit_ti_224"))
+        )
     with pytest.raises(ValueError, match="cannot repeat the dropout of a part of a batch"):
         trained(quick, True, options={"proj_drop_rate": 0.1}, inner={"micro_batch": 4})

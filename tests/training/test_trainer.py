@@ -17,7 +17,7 @@ from augnet.augmenter import AugmenterConfig
 from augnet.augmenter.policy import GAIN
 from augnet.classifier import ClassifierConfig
 from augnet.data import Digits, ImageSet, Npz, from_datasets
-from augnet.implicit import ConjugateGradient, Identity, Neumann
+from augnet.implicit import ConjugateGradient, Exact, Identity, Neumann, Nystrom
 from augnet.recipe import InnerConfig, OuterConfig, Recipe, ScheduleConfig
 from augnet.training import IFTTrainer, Run, TrainingDiverged
 from augnet.training.evaluation import NoiseMeter, fitted_log_temperature
@@ -524,6 +524,16 @@ def test_watched_images_share_no_group_with_those_that_are_learned_from():
     assert len(watch.kept) + len(watch.val) == 80
 
 
+def test_watched_images_are_of_all_classes_whatever_their_order():
+    labels = torch.arange(4).repeat_interleave(500)
+    images = ImageSet(torch.zeros(2000, 1, 8, 8, dtype=torch.uint8), labels)
+    for share in (0.0, 0.5):
+        watch = Watch(from_datasets(images, images).load(0), share, 0, torch.device("cpu"), 0)
+        for part in (watch.kept, watch.used):
+            assert torch.bincount(part.labels).min() > 90
+    assert len(watch.kept) == len(watch.used) == 512
+
+
 def test_a_classifier_with_nothing_to_train_is_refused():
     with pytest.raises(ValueError, match="no weight to train"):
         IFTTrainer(Recipe(data=from_datasets(Halves(), Halves())), classifier=Small().requires_grad_(False))
@@ -534,6 +544,103 @@ def test_a_classifier_of_other_classes_is_refused(logits):
     other = nn.Sequential(nn.Flatten(), nn.Linear(192, logits))
     with pytest.raises(ValueError, match=rf"logits of shape \(2, 2\) .* found \(2, {logits}\); change its last layer"):
         IFTTrainer(Recipe(data=from_datasets(Halves(), Halves())), classifier=other)
+
+
+def test_a_classifier_that_gives_more_than_logits_while_it_trains_is_refused(tmp_path):
+    class WithAuxiliaryHead(Small):
+        def forward(self, images):
+            logits = super().forward(images)
+            return (logits, logits) if self.training else logits
+
+    recipe = Recipe(data=from_datasets(Halves(), Halves()))
+    with pytest.raises(ValueError, match="found tuple in training mode; change its last layer"):
+        IFTTrainer(recipe, classifier=WithAuxiliaryHead(), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_more_weights_than_the_exact_inverse_takes_are_refused_before_training(quick, tmp_path):
+    with pytest.raises(ValueError, match="beyond its limit of 5,000"):
+        IFTTrainer(quick(inverse_hessian=Exact()), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("solver", [Neumann(steps=1), Nystrom(rank=2), ConjugateGradient(steps=1)])
+def test_an_outer_step_that_is_not_finite_is_left_out(solver):
+    class Failing(Small):
+        def forward(self, images):
+            logits = super().forward(images)
+            return logits * (torch.nan if self.training and len(seen) == 2 and not seen.append(0) else 1)
+
+    seen = []
+    schedule = ScheduleConfig(inner_steps=12, outer_every=3, warmup=3, batch_size=8, val_batch_size=8)
+    recipe = Recipe(data=from_datasets(Halves(), Halves()), schedule=schedule, inverse_hessian=solver)
+    trainer = IFTTrainer(recipe, classifier=Failing())
+    trainer.fit(lambda progress: seen.append(0) if progress.step in (2, 3) else None)
+    assert trainer.step == 12
+    assert trainer.skipped + trainer.outer.skipped == 1
+    assert all(weight.isfinite().all() for weight in trainer.augmenter.parameters())
+
+
+def test_the_reward_for_spread_says_nothing_of_choices(quick):
+    config = AugmenterConfig(transforms=[MirrorLeftRight(), Hue()])
+    data = from_datasets(Halves(), Halves())
+    trainer = IFTTrainer(quick(data=data, augmenter=config, outer=OuterConfig(spread_reward=0.1)))
+    images = trainer.watch.sample[0]
+    policy = trainer.augmenter.policy(images, trainer.augmenter.draw_noise(len(images)))
+    (slope,) = torch.autograd.grad(trainer.outer._cost(policy), trainer.augmenter.head.linear.bias)
+    _, spread, probability = slope.view(3, 2)
+    assert spread[0] == 0
+    assert (torch.stack((spread[1], *probability)) < 0).all()
+
+
+def test_a_system_that_was_solved_without_the_optimisers_metric_starts_no_other(quick):
+    schedule = ScheduleConfig(inner_steps=3, outer_every=1, warmup=0, batch_size=16, val_batch_size=16)
+    outer = OuterConfig(precondition="optimiser")
+    trainer = IFTTrainer(quick(schedule=schedule, outer=outer, inner=InnerConfig(optimiser="adamw")))
+    solutions = []
+    trainer.fit(lambda progress: solutions.append(trainer.outer.solution))
+    assert solutions[0] is None
+    assert solutions[1] is not None
+    assert trainer.share_of_learning() is None
+
+
+@pytest.mark.parametrize("second_derivative", ["exact", "differences"])
+def test_fused_attention_is_switched_off_only_where_it_has_to_be(second_derivative):
+    recipe = Recipe(
+        data=Digits(size=16, train_size=100, val_size=60),
+        classifier=ClassifierConfig(name="vit_tiny_patch16_224"),
+        outer=OuterConfig(second_derivative=second_derivative),
+        schedule=ScheduleConfig(inner_steps=2, outer_every=1, warmup=1, batch_size=8, val_batch_size=8),
+    )
+    trainer = IFTTrainer(recipe)
+    fused = [module.fused_attn for module in trainer.classifier.modules() if hasattr(module, "fused_attn")]
+    assert fused
+    assert set(fused) == {second_derivative == "differences"}
+    trainer.fit()
+
+
+def test_a_classifier_of_one_precision_is_differentiated_twice():
+    class Casting(Small):
+        def forward(self, images):
+            return super().forward(images.float())
+
+    trainer = IFTTrainer(
+        Recipe(data=from_datasets(Halves(), Halves()), outer=OuterConfig(second_derivative="exact")),
+        classifier=Casting(),
+    )
+    assert not trainer.outer.by_differences
+
+
+def test_too_little_memory_is_not_taken_for_no_second_derivative():
+    class Large(Small):
+        def forward(self, images):
+            if images.dtype == torch.float64:
+                raise torch.OutOfMemoryError("out of memory")
+            return super().forward(images)
+
+    recipe = Recipe(data=from_datasets(Halves(), Halves()), outer=OuterConfig(second_derivative="exact"))
+    with pytest.raises(torch.OutOfMemoryError):
+        IFTTrainer(recipe, classifier=Large())
 
 
 def test_one_image_alone_is_refused_where_batch_norm_cannot_do_with_it(quick):

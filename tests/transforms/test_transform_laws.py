@@ -63,6 +63,29 @@ def test_images_stay_images(transform, size, dtype):
 
 
 @each(TRANSFORMS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_computed_in_single(transform, dtype):
+    for channels in channels_for(transform):
+        images = rand(2, channels, 70, 90).to(dtype)
+        noise = noise_for(transform, 2)
+        unchanged = transform(images, torch.zeros(2), noise)
+        torch.testing.assert_close(unchanged, images, atol=torch.finfo(dtype).eps, rtol=0)
+        amount = torch.full((2,), 0.7 * transform.limit)
+        found, expected = transform(images, amount, noise), transform(images.float(), amount, noise)
+        assert torch.equal(found, expected.to(dtype))
+
+
+@each(TRANSFORMS)
+def test_what_is_not_finite_stays_with_its_image(transform):
+    """A damaged pixel neither raises nor reaches another image."""
+    images = rand(2, 3, 9, 8)
+    noise, amount = noise_for(transform, 2), torch.full((2,), 0.7 * transform.limit, dtype=torch.float64)
+    expected = transform(images, amount, noise)[1]
+    images[0, 0, 4, 4] = torch.nan
+    assert torch.equal(transform(images, amount, noise)[1], expected)
+
+
+@each(TRANSFORMS)
 def test_an_image_is_transformed_as_if_alone(transform):
     """No entry of the batch reads another's amount, noise or pixels, and nothing is remembered between calls."""
     images, noise = smooth_images(4), noise_for(transform, 4, dtype=torch.float64)
