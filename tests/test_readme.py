@@ -82,7 +82,14 @@ def test_the_python_example_runs(workplace, monkeypatch):
     def make_model():
         return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 2))
 
-    names = {"train": Dots(), "val": Dots(), "test": Dots(), "model": make_model(), "images": torch.rand(5, 3, 8, 8)}
+    names = {
+        "__name__": "__main__",
+        "train": Dots(),
+        "val": Dots(),
+        "test": Dots(),
+        "model": make_model(),
+        "images": torch.rand(5, 3, 8, 8),
+    }
     names["make_model"] = make_model
     exec(TRAINING, names)
     assert names["augmented"].shape == (5, 3, 8, 8)

@@ -18,7 +18,7 @@ def compare(arguments: list[str]) -> int:
 
     Writes comparison.md, .json, .csv, .png, and results.csv with every training. What was trained already is not
     trained again, and stays in the table where it has all the seeds asked for: after Ctrl-C, or to add seeds, arms or
-    budgets, run it again.
+    budgets, run it again. A transform of your own is known by its file: after changing what that imports, give --out.
     """
     # These take seconds to import, which other verbs need not pay.
     from augnet import compare as comparing

@@ -1,8 +1,11 @@
 """What all arms of a comparison share: images, classifier, optimiser, batches."""
 
+import contextlib
 import hashlib
 import importlib.metadata
+import inspect
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -82,7 +85,9 @@ class Bench:
             classes=splits.classes,
             recipe=recipe,
             augmenter=run.augmenter(),
-            identity=digest([seen, settings, None if classifier is None else str(classifier()), _made_with(recipe)]),
+            identity=digest(
+                [seen, settings, None if classifier is None else _described(classifier()), _made_with(recipe)]
+            ),
             own=classifier,
         )
         found = sum(w.numel() for w in bench.classifier().parameters() if w.requires_grad)
@@ -109,6 +114,19 @@ class Bench:
 def digest(what: Any) -> str:
     """Hash anything that JSON can hold."""
     return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _described(module: nn.Module) -> list[str]:
+    """Give a module's layers, and the code of those classes that are nobody's package."""
+    own = {
+        type(m) for m in module.modules() if type(m).__module__.split(".")[0] not in ("torch", "torchvision", "timm")
+    }
+    codes = []
+    for kind in own:
+        # Without a file, as typed into an interpreter, there is none.
+        with contextlib.suppress(OSError, TypeError):
+            codes.append(inspect.getsource(kind))
+    return [re.sub(r"0x[0-9a-f]+", "", str(module)), *sorted(codes)]
 
 
 def _made_with(recipe: Recipe) -> list[str]:

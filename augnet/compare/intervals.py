@@ -36,13 +36,14 @@ class Interval(NamedTuple):
         return Interval(factor * self.mean, factor * self.low, factor * self.high, self.values)
 
 
-def interval(values: Sequence[float], step: float = 0.0) -> Interval:
+def interval(values: Sequence[float], step: float = 0.0, among: int = 1) -> Interval:
     """Give the mean and Student's 95 % interval.
 
     Args:
         values: one per seed.
         step: between values that can be told apart. Values that agree are still unknown by the deviation of rounding,
             step / √12, below which theirs is not taken.
+        among: so many intervals shall hold the truth all at once with 95 % confidence (Bonferroni).
 
     Raises:
         ValueError: if there are no values.
@@ -54,5 +55,5 @@ def interval(values: Sequence[float], step: float = 0.0) -> Interval:
     if len(x) == 1:
         return Interval(mean, math.nan, math.nan, 1)
     deviation = max(float(x.std(ddof=1)), step / math.sqrt(12))
-    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(x) - 1)) * deviation / math.sqrt(len(x))
+    reach = float(stats.t.ppf(1 - (1 - CONFIDENCE) / 2 / among, len(x) - 1)) * deviation / math.sqrt(len(x))
     return Interval(mean, mean - reach, mean + reach, len(x))

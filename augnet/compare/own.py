@@ -9,7 +9,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
-import torch
 from jaxtyping import UInt8
 from torch import Tensor
 from torchvision.transforms import v2
@@ -28,7 +27,8 @@ class Own(Arm):
     """A transform of the user's: for one image, a uint8 tensor (c, h, w) or, failing that, a PIL image.
 
     Args:
-        where: `module:attribute` or `path/to/file.py:attribute`; a callable, or an albumentations pipeline.
+        where: `module:attribute` or `path/to/file.py:attribute`; a callable, or an albumentations pipeline. Known again
+            by the content of its file, not of what that imports.
     """
 
     where: str
@@ -41,7 +41,9 @@ class Own(Arm):
 
     def build(self, bench: Bench, seed: int) -> Augment:
         transform, channels = self._load(), bench.train.shape[0]
-        if type(transform).__module__.startswith("albumentations"):
+        if isinstance(transform, type):
+            raise ValueError(f"{self.where} is a class; name an instance of it")
+        if any(kind.__module__.startswith("albumentations") for kind in type(transform).__mro__):
             transform.set_random_seed(seed)
             return one_by_one(of_arrays(transform, channels))
         to_pil = v2.ToPILImage()
@@ -52,24 +54,23 @@ class Own(Arm):
         def of_pil(image: UInt8[Tensor, "c h w"]) -> Tensor:
             return unit_range(as_tensor(transform(to_pil(image)), channels, None))
 
-        grey = torch.full(bench.train.shape, 128, dtype=torch.uint8)
-        try:
-            of_tensors(grey)
-            take = of_tensors
-        except UNFIT:
-            take = of_pil
+        # Tensors until one is refused, which what is done at random may do now and then only.
+        ways = [of_tensors, of_pil]
 
         def augment(image: UInt8[Tensor, "c h w"]) -> Tensor:
-            try:
-                return take(image)
-            except UNFIT as error:
-                advice = "it should take a uint8 tensor or a PIL image, and give one of them, or floats in [0, 1]"
-                if isinstance(transform, type):
-                    advice = "it is a class; name an instance of it"
-                raise ValueError(
-                    f"{self.where} fails on an image of shape {tuple(image.shape)} ({type(error).__name__}: {error}); "
-                    f"{advice}"
-                ) from error
+            errors = []
+            for number, way in enumerate(ways):
+                try:
+                    augmented = way(image)
+                except UNFIT as error:
+                    errors.append(f"{type(error).__name__}: {error}")
+                else:
+                    del ways[:number]
+                    return augmented
+            raise ValueError(
+                f"{self.where} fails on an image of shape {tuple(image.shape)} ({', as a PIL image '.join(errors)}); "
+                "it should take a uint8 tensor or a PIL image, and give one of them, or floats in [0, 1]"
+            )
 
         return one_by_one(augment)
 

@@ -5,11 +5,13 @@ import multiprocessing
 import os
 import pickle
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.synchronize import Event
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -37,13 +39,18 @@ class Processes:
         self.bench, self.jobs = bench, jobs
         self._stop: Event | None = None
         self._pool: ProcessPoolExecutor | None = None
+        self._file: Path | None = None
 
     def __enter__(self) -> "Processes":
         if self.jobs > 1:
             try:
-                # Bytes and not tensors, which would go by way of /dev/shm; containers have little of that.
-                bench = pickle.dumps(self.bench)
+                # In a file: what goes to a process by its pipe has to fit into that, or it is waited for in vain when
+                # the process dies at once. Not as tensors, which go by /dev/shm; containers have little of that.
+                with tempfile.NamedTemporaryFile(prefix="augnet-", suffix=".bench", delete=False) as file:
+                    self._file = Path(file.name)
+                    pickle.dump(self.bench, file)
             except (pickle.PicklingError, AttributeError, TypeError) as error:
+                self._remove()
                 raise ValueError(
                     f"the data or the classifier cannot be handed to other processes ({error}); define them at the "
                     "top of a module, or set jobs to 1"
@@ -52,7 +59,7 @@ class Processes:
             context = multiprocessing.get_context("spawn")
             self._stop = context.Event()
             self._pool = ProcessPoolExecutor(
-                self.jobs, mp_context=context, initializer=_begin, initargs=(bench, self._stop)
+                self.jobs, mp_context=context, initializer=_begin, initargs=(self._file, self._stop)
             )
         return self
 
@@ -60,6 +67,11 @@ class Processes:
         if self._pool is not None and self._stop is not None:
             self._stop.set()
             self._pool.shutdown(cancel_futures=True)
+        self._remove()
+
+    def _remove(self) -> None:
+        if self._file is not None:
+            self._file.unlink(missing_ok=True)
 
     def run(self, work: Work[T], trainings: Sequence[Training]) -> Iterator[tuple[Training, T]]:
         """Do a piece of work for every training; yield what comes of it, as it comes.
@@ -118,12 +130,14 @@ def _one_thread() -> Iterator[None]:
 _given: list[tuple[Bench, Event]] = []
 
 
-def _begin(bench: bytes, stop: Event) -> None:
+def _begin(bench: Path, stop: Event) -> None:
     # A terminal sends Ctrl-C to all; the first process decides, and tells the others by the event.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _given.append((pickle.loads(bench), stop))
+    # It was written by the first process, for its user alone.
+    with bench.open("rb") as file:
+        _given.append((pickle.load(file), stop))
 
 
 def _end_with_parent() -> None:

@@ -1,5 +1,6 @@
 """What results come to: per arm over seeds, and arm against arm, seed by seed."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -64,14 +65,35 @@ class ArmSummary:
         counts = np.asarray(images, dtype=np.float64)
         return np.divide(right, counts, out=np.full(len(counts), np.nan), where=counts > 0)
 
-    def above(self, other: "ArmSummary") -> Interval:
+    def above(self, other: "ArmSummary", among: int = 1) -> Interval:
         """Give by how much accuracy exceeds another arm's, paired over the seeds that both have.
+
+        Args:
+            other: arm.
+            among: arms of which it is picked by these results.
 
         Raises:
             ValueError: if they have no seed in common.
         """
         mine, theirs = ({r.seed: r.measures.accuracy for r in arm.results} for arm in (self, other))
-        return interval([mine[seed] - theirs[seed] for seed in mine if seed in theirs], 1 / self.images)
+        return interval([mine[seed] - theirs[seed] for seed in mine if seed in theirs], 1 / self.images, among)
+
+    def above_by_class(self, other: "ArmSummary", images: Sequence[int], among: int) -> list[Interval]:
+        """Give the same for each class that has test images, so that all hold at once.
+
+        Args:
+            other: arm.
+            images: test images of each class.
+            among: classes.
+        """
+        mine, theirs = ({r.seed: np.asarray(r.measures.right) for r in arm.results} for arm in (self, other))
+        each = np.array([mine[seed] - theirs[seed] for seed in mine if seed in theirs]).T
+        # Few seeds often agree by chance in a class of few images: their deviation is taken for one image at least.
+        return [
+            interval(difference / count, math.sqrt(12) / count, among)
+            for difference, count in zip(each, images, strict=True)
+            if count
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,15 +4,16 @@ The learned arm is set against the best of all others, which includes the one th
 difference of their accuracies, paired over seeds, with its 95 % interval (intervals.py):
 
 use it                the interval lies above 0
-don't use it, use X   the interval lies below 0
-no difference found   it holds 0, or there are fewer than 3 seeds
+don't use it, use X   the interval lies below 0, also when it is widened for X being the best of so many (Bonferroni)
+no difference found   neither, or there are fewer than 3 seeds
 
 Accuracy moves in steps of one image, so few seeds often agree to the last digit; intervals allow for that rounding.
 
 Of several learned arms `learned` is judged, or else the first one named: none is chosen by its results.
 
 The best of many is chosen in hindsight, by the very results that it is then compared with, so it is partly the
-luckiest: the rule leans against what was learned. Intervals are over seeds. Test images are the same throughout, so
+luckiest: the rule leans against what was learned, but for that it does not take luck for a reason to drop it. Intervals
+are over seeds. Test images are the same throughout, so
 nothing is said of other images.
 """
 
@@ -55,13 +56,18 @@ def judge(section: Section) -> Verdict | None:
     decision: Decision = "no difference found"
     if difference.values >= FEWEST and difference.low > 0:
         decision = "use it"
-    if difference.values >= FEWEST and difference.high < 0:
+    if difference.values >= FEWEST and learned.above(best, among=len(others)).high < 0:
         decision = "don't use it"
     action = f"{decision}, use {best.label}" if decision == "don't use it" else decision
     action = "too few seeds to judge" if difference.values < FEWEST else action
     among = f", the best of {len(others)} that are not learned" if len(others) > 1 else ""
     trained = f"{difference.values} seed{'s' * (difference.values > 1)} of {learned.steps:,} steps"
-    doubt = f" (95 % interval {in_points(difference)}, {trained})"
+    luck = (
+        ", as may be by luck of the best of so many"
+        if decision == "no difference found" and difference.high < 0
+        else ""
+    )
+    doubt = f" (95 % interval {in_points(difference)}{luck}, {trained})"
     if difference.values < FEWEST:
         doubt = f" ({trained}, which may be luck: take 5)"
     sentence = (

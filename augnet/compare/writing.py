@@ -21,13 +21,12 @@ from augnet.compare.comparison import Comparison
 from augnet.compare.figure import draw
 from augnet.compare.intervals import Interval
 from augnet.compare.summary import ArmSummary, Section
-from augnet.compare.verdict import Verdict, in_points, judge, percent, signed
+from augnet.compare.verdict import FEWEST, Verdict, in_points, judge, percent, signed
 from augnet.training.checkpoint import write_bytes
 
 DOTS_PER_INCH = 150
-# Classes that are named in words, at either end; and test images of a class, counted for every seed, of which fewer say
-# nothing.
-NAMED, FEWEST_IMAGES = 3, 30
+# Classes that are named in words, at either end.
+NAMED = 3
 
 
 def write(comparison: Comparison) -> None:
@@ -113,23 +112,22 @@ def table(section: Section) -> list[str]:
 
 
 def by_class(section: Section, comparison: Comparison) -> list[str]:
-    """Say which classes gain and lose most against the best of the others."""
+    """Say which classes gain and lose most against the best of the others, of those that do so beyond chance."""
     learned, others = section.learned, section.others
     if learned is None or not others:
         return []
-    mine, theirs = (arm.class_accuracy(comparison.test_images) for arm in (learned, others[0]))
-    seeds = min(len(learned.results), len(others[0].results))
-    each = zip(mine - theirs, comparison.classes, comparison.test_images, strict=True)
-    seen = [(float(gain), name) for gain, name, images in each if seeds * images >= FEWEST_IMAGES]
-    if not seen:
+    classes = [name for name, images in zip(comparison.classes, comparison.test_images, strict=True) if images]
+    found = learned.above_by_class(others[0], comparison.test_images, len(classes))
+    if found[0].values < FEWEST:
         return []
-    ordered = sorted(seen, key=lambda pair: pair[0])
+    sure = [(each.mean, name) for each, name in zip(found, classes, strict=True) if each.low > 0 or each.high < 0]
+    ordered = sorted(sure, key=lambda pair: pair[0])
     gains = [f"{name} {signed(gain)}" for gain, name in reversed(ordered[-NAMED:]) if gain > 0]
     losses = [f"{name} {signed(gain)}" for gain, name in ordered[:NAMED] if gain < 0]
-    if not gains and not losses:
-        return [f"By class, {learned.name} is as good as {others[0].label}."]
-    both = [f"gains most in {', '.join(gains)}"] * bool(gains) + [f"loses most in {', '.join(losses)}"] * bool(losses)
-    return [f"By class, against {others[0].label}, {learned.name} {' and '.join(both)} (points)."]
+    if not sure:
+        return [f"Of no class is {learned.name} better or worse than {others[0].label} beyond chance."]
+    both = [f"gains in {', '.join(gains)}"] * bool(gains) + [f"loses in {', '.join(losses)}"] * bool(losses)
+    return [f"By class, against {others[0].label}, {learned.name} {' and '.join(both)} (points, beyond chance)."]
 
 
 def _how(comparison: Comparison) -> list[str]:
@@ -143,7 +141,8 @@ def _how(comparison: Comparison) -> list[str]:
         f"Each training is from scratch, on {comparison.train_images:,} images (the run's training and validation "
         f"images), and tested once on {sum(comparison.test_images):,}; arms share weights and batches, seed by seed.",
         "Intervals are Student's, of 95 %, over seeds; differences are paired by seed. They do not say how other test "
-        "images would turn out. The best of the others is picked by the same results, which flatters it.",
+        "images would turn out. The best of the others is picked by the same results, which flatters it; *don't use* "
+        "allows for that.",
         f"{cost}.",
     ]
 

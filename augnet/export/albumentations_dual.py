@@ -1,5 +1,6 @@
 """The learned augmenter as an albumentations transform."""
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from augnet.export.pixels import to_plain
 class LearnedDual(A.DualTransform):
     """Augment numpy images (h, w, c) or (h, w), uint8 or floats in [0, 1]; masks, boxes and key points move along.
 
-    `augnet.export.dual` makes one. Randomness comes from albumentations: `A.Compose([...], seed=1)`. All `images` of a
-    sample share the draw of the first.
+    `augnet.export.dual` makes one. Randomness comes from albumentations: `A.Compose([...], seed=1)`. The workers of a
+    `DataLoader` draw apart, and anew each epoch, by torch's seed; the rest of an albumentations pipeline does not. All
+    `images` of a sample share the draw of the first.
 
     Args:
         augmenter: an augmenter, its file, or the folder of a run.
@@ -38,6 +40,18 @@ class LearnedDual(A.DualTransform):
         # What `A.save` writes and `A.load` hands over.
         self.augmenter = augmenter if isinstance(augmenter, Augmenter) else str(augmenter)
         self.strength = learned.strength
+        self.worker_seed: int | None = None
+
+    def __call__(self, *args: Any, force_apply: bool = False, **kwargs: Any) -> Any:
+        """Augment a sample."""
+        # A worker begins with a copy of the generator of all others, in every epoch.
+        worker = torch.utils.data.get_worker_info()
+        if worker is not None and worker.seed != self.worker_seed:
+            self.worker_seed = worker.seed
+            own = int(self.random_generator.integers(2**32))
+            sequence = np.random.SeedSequence((worker.seed, own))
+            self.set_random_state(np.random.default_rng(sequence), random.Random(int(sequence.generate_state(1)[0])))
+        return super().__call__(*args, force_apply=force_apply, **kwargs)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.learned.extra_repr()})"

@@ -18,6 +18,12 @@ from augnet.export.plain import PlainPolicy
 from augnet.family import members
 from augnet.nearest import nearest
 
+# Of albumentations 2.0.8.
+WORKERS = (
+    "All workers of a DataLoader draw the same, epoch after epoch, unless it gets worker_init_fn=lambda _: "
+    "pipeline.set_random_seed(torch.initial_seed() % 2**32)."
+)
+
 
 class Exported(NamedTuple):
     """What a target made.
@@ -214,7 +220,7 @@ class AlbumentationsJSON(Plain):
             for step in albumentations_json.without_counterpart(plain)
         ]
         channels = f"For images of {len(plain.colour)} channel{'s' * (len(plain.colour) > 1)}."
-        notes = (*_apart(plain, albumentations_json.NEAR), *without, channels)
+        notes = (*_apart(plain, albumentations_json.NEAR), *without, channels, WORKERS)
         content = albumentations_json.to_json(plain).encode()
         return Exported(content, (*plain.table(), *notes), albumentations_json.on_tensors(plain))
 

@@ -12,7 +12,6 @@ from torch import Tensor
 from augnet.augmenter import Augmenter
 from augnet.show.canvas import Place, Tile, halves, mosaic, picture, place, shorten
 from augnet.show.decisions import decide
-from augnet.show.gain import SURE
 from augnet.show.subject import name_of
 
 DRAWS = 8
@@ -23,6 +22,8 @@ WIDTH = 12.5
 COLOUR_MAP = "PuOr"
 # Differences of use below this make no difference to the eye, and an order by them none to anybody.
 SEEN = 0.01
+# Standard errors beyond which a class is said to differ: the largest of some twenty often exceeds two by chance.
+SURE = 3.0
 
 
 def by_class(

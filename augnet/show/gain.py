@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from matplotlib.figure import Figure
+from scipy import stats
 from torch import Tensor, nn
 
 from augnet.augmenter import Augmenter
@@ -27,8 +28,8 @@ from augnet.training.inner import InnerLevel
 
 # Validation images that losses are measured on.
 MEASURED = 1024
-# Standard errors beyond which a difference is said to be one: the largest of some twenty often exceeds two by chance.
-SURE = 3.0
+# Chance that any of the effects is said to be one where there is none.
+RISK = 0.05
 
 
 class Effect(NamedTuple):
@@ -38,11 +39,18 @@ class Effect(NamedTuple):
         name: of what was left out.
         difference: loss without less loss with it, nats; above 0 where it helps.
         error: standard error of the difference, over seeds and validation images.
+        reach: half the length of its interval; all intervals hold the truth at once with 95 % confidence.
     """
 
     name: str
     difference: float
     error: float
+    reach: float
+
+    @property
+    def sure(self) -> bool:
+        """Whether the interval leaves 0 out."""
+        return abs(self.difference) > self.reach
 
 
 def leave_one_out(
@@ -108,10 +116,19 @@ def leave_one_out(
     differences = found[:, 1:] - found[:, :1]  # (seeds, transforms, images)
     # Seeds and images are both drawn: what each adds to the variance of the mean.
     over_images = differences.mean(dim=0).var(dim=1) / len(labels)
-    over_seeds = differences.mean(dim=2).var(dim=0) / seeds
+    # Of all transforms together, since two or three seeds tell little of the variance of one.
+    over_seeds = differences.mean(dim=2).var(dim=0).mean() / seeds
     names = [*(transform.label for transform in augmenter.transforms), "any of them"]
     means, errors = differences.mean(dim=(0, 2)), (over_images + over_seeds).sqrt()
-    return [Effect(n, float(m), float(e)) for n, m, e in zip(names, means, errors, strict=True)]
+    return [
+        Effect(n, float(m), float(e), quantile(k + 1, seeds) * float(e))
+        for n, m, e in zip(names, means, errors, strict=True)
+    ]
+
+
+def quantile(effects: int, seeds: int) -> float:
+    """Give the standard errors to either side with which so many intervals hold at once; their variance is shared."""
+    return float(stats.t.ppf(1 - RISK / 2 / effects, effects * (seeds - 1)))
 
 
 @torch.no_grad()
@@ -136,7 +153,7 @@ class _Clock:
 
 
 def gain(effects: list[Effect], *, on: Place | None = None) -> Figure:
-    """Show the effect on the validation loss of leaving each transform out, with three standard errors to either side.
+    """Show the effect on the validation loss of leaving each transform out, with its interval (`Effect.reach`).
 
     Args:
         effects: of `leave_one_out`.
@@ -146,9 +163,9 @@ def gain(effects: list[Effect], *, on: Place | None = None) -> Figure:
     sheet = place(on, 7.5, 1.0 + 0.26 * len(ordered))
     axes = plain(sheet.subplots())
     for line, effect in enumerate(ordered):
-        sure = abs(effect.difference) > SURE * effect.error
+        sure = effect.sure
         axes.errorbar(
-            effect.difference, line, xerr=SURE * effect.error, fmt="o" if sure else "s", color=BLUE if sure else FAINT,
+            effect.difference, line, xerr=effect.reach, fmt="o" if sure else "s", color=BLUE if sure else FAINT,
             markerfacecolor=BLUE if sure else "none", capsize=3,
         )  # fmt: skip
     axes.axvline(0, color=INK, linewidth=1)

@@ -272,9 +272,9 @@ def _parts(
         Part(
             "gain", "Which transforms help",
             "Classifiers were trained from scratch with each transform left out, and everything else the same: right "
-            "of 0, the validation loss is higher without it, so it helps. Bars are three standard errors, over seeds "
-            "and validation images; a hollow square could be chance. The augmenter learned from these same validation "
-            "images, which flatters its transforms.",
+            "of 0, the validation loss is higher without it, so it helps. Bars are intervals over seeds "
+            "and validation images that all hold at once with 95 % confidence; a hollow square could be chance. The "
+            "augmenter learned from these same validation images, which flatters its transforms.",
             drawn_gain,
         ),
         Part(

@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
+from kornia.color import rgb_to_grayscale
 from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import center_crop
 
 from augnet.augmenter import Augmenter, load
-from augnet.data import FileSet, Folder, LabelledImages, source_from
+from augnet.data import FileSet, Folder, LabelledImages, Torchvision, source_from
 from augnet.data.folders import choose_size
 from augnet.data.pixels import UNREADABLE
 from augnet.export.sample import fairly
@@ -106,6 +107,8 @@ class Subject:
         """
         augmenter, about = load(path)
         pixels, labels, classes, source, notes = _read(images, augmenter.channels, None)
+        if (strength := about.get("strength", 1)) != 1:
+            notes = (f"exported at a strength of {strength:g}, but shown at 1, as it was learned", *notes)
         return cls(
             name=Path(path).stem, augmenter=augmenter, images=pixels, labels=labels, classes=classes, about=about,
             source=source, notes=notes,
@@ -142,13 +145,22 @@ def _read(
         found = _bare_folder(folder, channels)
     else:
         given = source_from(source)
-        pool = (replace(given, on_bad_file="skip") if isinstance(given, Folder) else given).read()
+        try:
+            pool = (replace(given, on_bad_file="skip") if isinstance(given, Folder) else given).read()
+        except FileNotFoundError as error:
+            if not isinstance(given, Torchvision):
+                raise
+            raise FileNotFoundError(
+                f"{source} is not in {str(given.root)!r}, where data sets of torchvision are looked for; name a folder "
+                "of images"
+            ) from error
         found, classes, part = pool.test or pool.train, pool.classes, "test " if pool.test else ""
         if pool.skipped:
             notes = (f"{len(pool.skipped):,} of the files cannot be read: {', '.join(pool.skipped[:3])}",)
     images, labels = found.batch(fairly(found, found.labels, _most(found)))
     if images.shape[1] != channels:
-        images = images.mean(dim=1, keepdim=True).expand(-1, channels, -1, -1).contiguous()
+        # The grey that Pillow makes, and so that of files.
+        images = (rgb_to_grayscale(images) if channels == 1 else images).expand(-1, channels, -1, -1).contiguous()
     if size is not None and tuple(images.shape[-2:]) != size:
         height, width = images.shape[-2:]
         scale = min(height / size[0], width / size[1])

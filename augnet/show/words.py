@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from augnet.augmenter import Learned
 from augnet.export import LabelSafety
 from augnet.export.label_safety import LEAST_IMAGES
-from augnet.show.gain import SURE, Effect
+from augnet.show.gain import Effect
 from augnet.show.subject import Subject, name_of
 
 NAMED = 4
@@ -74,7 +74,7 @@ def sentences(
             f"Trained without any of its transforms, a classifier's validation loss is {_change(whole)}; "
             + (
                 f"of all, {best.name} helps most: without it, the loss is {_change(best)}."
-                if best.difference > SURE * best.error
+                if best.sure and best.difference > 0
                 else "left out one at a time, none makes a difference beyond chance."
             )
         )

@@ -26,6 +26,15 @@ def test_student_keeps_its_word_and_the_bootstrap_does_not(seeds, bootstrapped):
     assert np.mean((low <= 0) & (high >= 0)) == pytest.approx(bootstrapped, abs=0.015)
 
 
+def test_several_intervals_hold_all_at_once():
+    rng = np.random.default_rng(0)
+    held = [
+        all(found.low <= 0 <= found.high for found in (interval(values, among=8) for values in rng.normal(size=(8, 5))))
+        for _ in range(1500)
+    ]
+    assert np.mean(held) == pytest.approx(0.95, abs=0.015)
+
+
 def test_values_that_agree_are_known_to_within_their_rounding():
     """Three accuracies of 100 images, all .8: deviation .01 / √12, and t(2) = 4.3027, so .8 ± .00717."""
     found = interval([0.8] * 3, 1 / 100)

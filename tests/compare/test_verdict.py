@@ -26,6 +26,25 @@ def test_a_plain_loss_names_what_to_use_instead(section_of):
     assert verdict.sentence.startswith("don't use it, use crop: learned has 80.0 % test accuracy against 91.0 %")
 
 
+def test_the_luckiest_of_many_is_no_reason_to_drop_what_was_learned(section_of):
+    """The same loss, of about −.02 ± .011, of one other and of the best of ten."""
+    one = {"learned": [0.80, 0.81, 0.79, 0.80], "none": [0.82, 0.82, 0.82, 0.82]}
+    assert judge(section_of(**one)).decision == "don't use it"
+    verdict = judge(section_of(**one, **{f"other{i}": [0.7] * 4 for i in range(9)}))
+    assert verdict.decision == "no difference found"
+    assert "(95 % interval −3.3 to −0.7, as may be by luck of the best of so many, 4 seeds" in verdict.sentence
+
+
+def test_of_ten_equal_arms_hardly_one_verdict_in_forty_advises_against_the_learned_one(section_of):
+    rng = np.random.default_rng(0)
+    against = 0
+    for _ in range(800):
+        arms = rng.normal(0.8, 0.01, (11, 5)).tolist()
+        verdict = judge(section_of(images=10**6, learned=arms[0], **{f"arm{i}": arms[i] for i in range(1, 11)}))
+        against += verdict.decision == "don't use it"
+    assert against / 800 < 0.025
+
+
 def test_pairing_finds_what_means_alone_would_not(section_of):
     """Seeds differ by 20 points and arms by 1: unpaired intervals overlap, paired ones exclude 0."""
     section = section_of(learned=[0.61, 0.715, 0.81, 0.905], none=[0.60, 0.70, 0.80, 0.90])
@@ -69,6 +88,19 @@ def test_class_accuracies_are_shares_of_the_classes_images(section_of):
     section = section_of(images=10, learned=[0.8, 0.6])
     np.testing.assert_allclose(section.learned.class_accuracy([10]), [0.7])
     assert np.isnan(section.learned.class_accuracy([0])).all()
+
+
+def test_classes_differ_beyond_chance_or_not_at_all(section_of):
+    """Paired differences of one class of 1,000 images: 3, 4 and 5 points; as one of 50 they could be chance."""
+    section = section_of(learned=[0.93, 0.84, 0.95], none=[0.90, 0.80, 0.90])
+    learned, none = section.learned, section.others[0]
+    (alone,), (of_many,) = (learned.above_by_class(none, [1000], among) for among in (1, 50))
+    np.testing.assert_allclose(alone[:3], (0.04, 0.04 - 0.02484, 0.04 + 0.02484), atol=1e-5)
+    assert of_many.low < 0 < alone.low
+    # Of 10 images a difference of one, three times over, is still one image.
+    few = section_of(images=10, learned=[0.9] * 3, none=[0.8] * 3)
+    (found,) = few.learned.above_by_class(few.others[0], [10], 1)
+    assert found.low < 0
 
 
 def test_numbers_are_written_in_points(section_of):

@@ -3,6 +3,8 @@
 import copy
 import math
 
+import albumentations as A
+import numpy as np
 import pytest
 import torch
 from timm.data import create_loader
@@ -11,7 +13,7 @@ from torchvision.datasets import FakeData
 from torchvision.transforms import v2
 
 from augnet.augmenter import Augmenter, AugmenterConfig
-from augnet.export import LearnedAugment
+from augnet.export import LearnedAugment, dual
 
 LEARNED = LearnedAugment(Augmenter(AugmenterConfig(start_probability=0.9), 3))
 
@@ -68,6 +70,28 @@ def test_workers_draw_apart_and_the_same_for_the_same_seed():
     assert not torch.equal(found, epoch(seed=2))
     forked, fresh = (epoch(seed=1, workers=1, context=kind, dataset=installed) for kind in ("fork", "spawn"))
     assert torch.equal(forked, fresh)
+
+
+def test_workers_of_an_albumentations_pipeline_draw_apart():
+    """Albumentations by itself gives all workers one generator, with a seed and without."""
+    for pipeline in (
+        A.Compose([dual(LEARNED.augmenter)], seed=1),
+        A.Compose([dual(LEARNED.augmenter)]),
+        dual(LEARNED.augmenter),
+    ):
+
+        def augmented(picture, pipeline=pipeline):
+            return torch.from_numpy(pipeline(image=np.asarray(picture))["image"])
+
+        def epoch(seed, augmented=augmented):
+            torch.manual_seed(seed)
+            loader = DataLoader(Pictures(augmented), 3, num_workers=2, multiprocessing_context="fork")
+            return torch.cat([images for images, _ in loader])
+
+        found = epoch(seed=1)
+        assert len(found.flatten(1).unique(dim=0)) == 12
+        assert torch.equal(found, epoch(seed=1))
+        assert not torch.equal(found, epoch(seed=2))
 
 
 def test_it_trains_in_a_loop_like_torchvisions_reference():

@@ -43,7 +43,7 @@ darkness = Darkness()
 def figures(augmenter, images=IMAGES, labels=LABELS, classes=NAMES):
     """Give every figure of these images as a function of where to draw it."""
     safe = None if labels is None else measure(augmenter, darkness, images, labels, classes)
-    effects = [show.Effect("rotation", 0.02, 0.005), show.Effect("any of them", 0.1, 0.2)]
+    effects = [show.Effect("rotation", 0.02, 0.005, 0.015), show.Effect("any of them", 0.1, 0.2, 0.6)]
     made = {
         "gallery": lambda on: show.gallery(augmenter, images, labels, classes, darkness, on=on),
         "amounts": lambda on: show.amounts(augmenter, images, on=on),
@@ -259,7 +259,11 @@ def test_amounts_are_written_in_their_unit():
 
 
 def test_hills_of_effects_are_ordered_and_what_could_be_chance_is_hollow():
-    effects = [show.Effect("a", 0.01, 0.02), show.Effect("b", 0.3, 0.02), show.Effect("any of them", 0.5, 0.1)]
+    effects = [
+        show.Effect("a", 0.01, 0.02, 0.06),
+        show.Effect("b", 0.3, 0.02, 0.06),
+        show.Effect("any of them", 0.5, 0.1, 0.3),
+    ]
     axes = show.gain(effects).axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["without b", "without a", "without any of them"]
     points = [line for line in axes.lines if line.get_marker() in ("o", "s")]

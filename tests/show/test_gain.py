@@ -1,5 +1,8 @@
 """Leaving transforms out, where it is known what that does."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
 
@@ -8,6 +11,7 @@ from augnet import transforms as tf
 from augnet.data import ImageSet
 from augnet.show import leave_one_out
 from augnet.show.decisions import at_step
+from augnet.show.gain import quantile
 
 
 @pytest.fixture
@@ -33,13 +37,14 @@ def policy(**often):
 
 
 def test_what_is_never_done_is_missed_by_nobody(task):
-    """Without it the training is the same, step by step, so the difference is 0 and so is its error."""
+    """Without it the training is the same, step by step, so the difference is 0, and no error makes it more."""
     data, recipe = task
     # Below 0.01 no policy goes, so the noise of 6 steps of 16 images makes no mirror in these draws.
     mirror, brightness, both = leave_one_out(
         policy(MirrorLeftRight=0.01, Brightness=0.9), build, data, data, recipe, seeds=2
     )
-    assert mirror == ("mirror left-right", 0.0, 0.0)
+    assert mirror[:2] == ("mirror left-right", 0.0)
+    assert not mirror.sure
     assert brightness.difference != 0
     assert both.difference == pytest.approx(brightness.difference)
 
@@ -51,6 +56,17 @@ def test_brightness_that_is_the_class_must_not_be_changed(task):
         policy(MirrorLeftRight=0.01, Brightness=0.99), build, data, data, recipe, seeds=3, steps=60
     )
     assert brightness.difference < -2 * brightness.error < 0
+
+
+def test_intervals_hold_all_at_once():
+    """Of 21 effects that are all 0, and whose seeds differ by far more than images say, one page in 20 names any."""
+    rng = np.random.default_rng(0)
+    named = 0
+    for _ in range(2000):
+        images, seeds = rng.normal(size=21), rng.normal(scale=20, size=(2, 21))
+        error = math.sqrt(1 + seeds.var(axis=0, ddof=1).mean() / 2)
+        named += np.abs(images + seeds.mean(axis=0)).max() > quantile(21, 2) * error
+    assert named / 2000 == pytest.approx(0.05, abs=0.015)
 
 
 def test_the_time_that_it_will_take_is_said_once(task):
