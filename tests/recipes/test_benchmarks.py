@@ -350,6 +350,34 @@ def test_t_values_are_means_in_standard_errors(benchmark_script):
     assert benchmark_script("evidence").t_values(gradients).tolist() == pytest.approx([-2 * 3**0.5, 0, 0])
 
 
+def test_the_label_is_the_one_quantity_that_it_says(benchmark_script):
+    """Read off the images: levels of the background, and where and how many the letter's pixels are."""
+    script = benchmark_script("one_quantity")
+
+    def by_class(quantity, read):
+        images, labels = script.draw(quantity, 150, 0)
+        assert images.shape == (150, 32, 32, 3)
+        assert images.dtype == np.uint8
+        values = np.array([read(image.astype(float) / 255) for image in images])
+        return [values[labels == label].mean() for label in range(5)]
+
+    def background(image):
+        return image[:2].mean((0, 1))
+
+    def letter(image):
+        return np.abs(image - background(image)).mean(2) > 0.1
+
+    levels = by_class("brightness", lambda image: background(image).mean())
+    assert levels == pytest.approx(script.QUANTITIES["brightness"][0], abs=0.06)
+    across = by_class("place", lambda image: letter(image).nonzero()[1].mean() - 15.5)
+    assert across == pytest.approx(script.QUANTITIES["place"][0], abs=1)
+    assert np.all(np.diff(by_class("size", lambda image: letter(image).sum())) > 0)
+    assert np.all(
+        np.diff(by_class("saturation", lambda image: np.ptp(background(image)) / background(image).max())) > 0
+    )
+    assert np.array_equal(script.draw("hue", 20, 3)[0], script.draw("hue", 20, 3)[0])
+
+
 def test_letters_are_many_classes_of_twelve_different_drawings(benchmark_script, tmp_path, monkeypatch):
     letters = benchmark_script("letters")
     monkeypatch.setattr("sys.argv", ["letters.py", str(tmp_path / "letters.npz")])
@@ -364,3 +392,11 @@ def test_letters_are_many_classes_of_twelve_different_drawings(benchmark_script,
     assert np.median(images[:, [0, -1]].max((1, 2))) == np.median(images[:, :, [0, -1]].max((1, 2))) == 0
     assert images.max((1, 2)).min() > 60
     assert len({stack.tobytes() for stack in images.reshape(len(classes), -1)}) == len(classes)
+
+
+def test_the_readmes_table_is_that_of_the_results_that_are_kept(benchmark_script, capsys):
+    benchmark_script("compared").main()
+    printed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    lines = (BENCHMARKS.parents[1] / "README.md").read_text().splitlines()
+    first = lines.index(printed[0])
+    assert lines[first : first + len(printed)] == printed
