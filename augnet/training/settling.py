@@ -3,16 +3,21 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from augnet.augmenter import Augmenter, Learned
+from augnet.augmenter import Augmenter, AugmenterConfig, Learned
 from augnet.augmenter.policy import first_probability
+from augnet.transforms import DifferentiableTransform
 
-# Share of its first probability below which a mirror or a quarter turn is left out. Mirrors begin at 0.3; where they
-# help they ended at 0.23 at least, and where they harm at 0.17 at most (recipes/benchmarks/tried.md).
+# Share of its first use below which a mirror or a quarter turn is left out. Mirrors begin at 0.3; where they help they
+# ended at 0.23 at least, and where they harm at 0.17 at most (recipes/benchmarks/tried.md).
 UNWANTED = 2 / 3
+# The same of any other transform. Their use moves only where the gradients agree that it should, and those of one kind
+# move together, so half of the use may be lost to company.
+FADED = 1 / 3
 
 
 def settled(augmenter: Augmenter, images: Float[Tensor, "b c h w"]) -> tuple[Augmenter, list[Learned]]:
-    """Leave out mirrors and quarter turns that were learned down to less than two thirds of where they began.
+    """Leave out what was learned down: mirrors and quarter turns to less than two thirds of the use that they began
+    with, all else to less than a third.
 
     What falls is not wanted, and would go to 0 if there were time: the nearer it is, the less
     there is to learn from. The little that is left does harm where classes are rare: with one traffic sign in 20
@@ -30,9 +35,15 @@ def settled(augmenter: Augmenter, images: Float[Tensor, "b c h w"]) -> tuple[Aug
     unwanted = [
         item
         for item in augmenter.summary(images)
-        if item.transform.turned
-        and item.probability < UNWANTED * first_probability(item.transform, config.start_probability)
+        if item.use < (UNWANTED if item.transform.turned else FADED) * _first_use(item.transform, config)
     ]
     if not unwanted or (len(unwanted) == len(augmenter.transforms) and not config.residual_limit):
         return augmenter, []
     return augmenter.without([item.transform for item in unwanted]), unwanted
+
+
+def _first_use(transform: DifferentiableTransform, config: AugmenterConfig) -> float:
+    """Say what `Learned.use` begins with."""
+    gated = transform.choice or config.gates == "all"
+    often = first_probability(transform, config.start_probability) if gated else 1.0
+    return often * (1.0 if transform.choice else config.start_spread)

@@ -55,7 +55,7 @@ def read(path: Path) -> tuple[dict[tuple[str, int], Accuracies], int]:
 
 
 def means(found: dict[tuple[str, int], Accuracies], steps: int) -> dict[str, str]:
-    """Write the mean of each arm, marked by its number of trainings; the best of those with three or more stands out."""
+    """Write the mean of each arm, marked by its number of trainings; the best with three or more stands out."""
     there = {arm: found[arm, steps] for arm in ARMS if (arm, steps) in found}
     text = {arm: percent(sum(each.values()) / len(each)) for arm, each in there.items()}
     best = max(float(text[arm]) for arm, each in there.items() if len(each) >= 3)

@@ -22,7 +22,7 @@ from augnet.recipe import InnerConfig, OuterConfig, Recipe, ScheduleConfig
 from augnet.training import IFTTrainer, Run, TrainingDiverged
 from augnet.training.evaluation import NoiseMeter, fitted_log_temperature
 from augnet.training.progress import Watch
-from augnet.transforms import Hue, Invert, MirrorLeftRight
+from augnet.transforms import Brightness, Hue, Invert, MirrorLeftRight
 
 
 def weights_of(trainer):
@@ -194,12 +194,30 @@ def test_a_choice_that_was_learned_down_is_left_out_in_the_end(quick, tmp_path, 
     assert IFTTrainer.resume(tmp_path / "run").augmenter.transforms == trainer.augmenter.transforms
 
 
-def test_a_choice_of_colour_that_was_learned_down_stays(quick, tmp_path):
-    augmenter = AugmenterConfig(transforms=[Invert(), MirrorLeftRight()], start_probability=0.3, width=4)
+@pytest.mark.parametrize(
+    ("often", "far", "stays"), [(0.09, 0.6, False), (0.11, 0.6, True), (0.3, 0.19, False), (0.18, 0.3, False)]
+)
+@pytest.mark.parametrize("transform", [Invert(), Brightness()])
+def test_any_other_transform_is_left_out_below_a_third_of_its_use(quick, tmp_path, transform, often, far, stays):
+    """Use is how often, times how far: 0.3 and, but for a choice, 0.6 at the start."""
+    augmenter = AugmenterConfig(transforms=[transform, MirrorLeftRight()], start_probability=0.3, width=4)
     trainer = IFTTrainer(quick(augmenter=augmenter, outer=OuterConfig(learning_rate=0.0)), out=tmp_path / "run")
     with torch.no_grad():
-        trainer.augmenter.head.linear.bias[4:] = -1
-    assert trainer.fit().augmenter().transforms == [Invert()]
+        trainer.augmenter.head.linear.bias[2] = math.log(far / (1 - far)) / GAIN
+        trainer.augmenter.head.linear.bias[4] = math.log((often - 0.01) / (0.99 - often)) / GAIN
+    stays = often > 0.1 if transform.choice else stays
+    assert trainer.fit().augmenter().transforms == [transform] * stays + [MirrorLeftRight()]
+
+
+def test_without_gates_use_is_how_far(quick, tmp_path):
+    augmenter = AugmenterConfig(transforms=[Brightness(), Hue()], gates="choices", width=4)
+    trainer = IFTTrainer(
+        quick(augmenter=augmenter, data=from_datasets(Halves(), Halves()), outer=OuterConfig(learning_rate=0.0)),
+        out=tmp_path / "run",
+    )
+    with torch.no_grad():
+        trainer.augmenter.head.linear.bias[2:4] = torch.tensor([math.log(s / (1 - s)) / GAIN for s in (0.19, 0.21)])
+    assert trainer.fit().augmenter().transforms == [Hue()]
 
 
 def test_the_only_transform_is_not_left_out(quick, tmp_path):
