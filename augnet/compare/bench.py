@@ -117,7 +117,7 @@ def digest(what: Any) -> str:
 
 
 def _described(module: nn.Module) -> list[str]:
-    """Give a module's layers, and the code of those classes that are nobody's package."""
+    """Give a module's layers, and the code of those classes that are not of torch, torchvision or timm."""
     own = {
         type(m) for m in module.modules() if type(m).__module__.split(".")[0] not in ("torch", "torchvision", "timm")
     }

@@ -61,7 +61,7 @@ class Own(Arm):
             errors = []
             for number, way in enumerate(ways):
                 try:
-                    augmented = way(image)
+                    augmented = way(image.clone())  # it may be written to before it is refused
                 except UNFIT as error:
                     errors.append(f"{type(error).__name__}: {error}")
                 else:

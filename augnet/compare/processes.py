@@ -49,8 +49,16 @@ class Processes:
                 with tempfile.NamedTemporaryFile(prefix="augnet-", suffix=".bench", delete=False) as file:
                     self._file = Path(file.name)
                     pickle.dump(self.bench, file)
-            except (pickle.PicklingError, AttributeError, TypeError) as error:
+            except OSError as error:
                 self._remove()
+                raise ValueError(
+                    f"the data cannot be written for other processes ({error}); make room in {tempfile.gettempdir()}, "
+                    "name another folder by TMPDIR, or set jobs to 1"
+                ) from error
+            except BaseException as error:
+                self._remove()
+                if not isinstance(error, pickle.PicklingError | AttributeError | TypeError):
+                    raise
                 raise ValueError(
                     f"the data or the classifier cannot be handed to other processes ({error}); define them at the "
                     "top of a module, or set jobs to 1"

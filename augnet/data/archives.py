@@ -92,7 +92,7 @@ def _names(arrays: Mapping[str, np.ndarray]) -> list[str] | None:
     if "classes" not in arrays:
         return None
     names = arrays["classes"].ravel()
-    return list(map(str, np.char.decode(names, "utf-8") if names.dtype.kind == "S" else names))
+    return list(map(str, np.char.decode(names, "utf-8", "replace") if names.dtype.kind == "S" else names))
 
 
 def _part(arrays: Mapping[str, np.ndarray], prefix: str, path: Path) -> ImageSet:

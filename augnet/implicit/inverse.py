@@ -32,7 +32,8 @@ class Solution(NamedTuple):
         products: Hessian-vector products spent.
         curvature: estimate of λ_max; nan if unknown.
         step_size: α that was used; nan for solvers that have none.
-        diverged: the solve blew up, and `value` and `next` were set back to those of a cold start.
+        diverged: the solve blew up, and `value` and `next` were set back to those of a cold start; or they are not
+            finite, as the products were not.
         top: unit vector of the power iteration behind `curvature`.
         age: solves since that power iteration was last refreshed.
     """
@@ -77,7 +78,7 @@ class InverseHessian(ABC):
         """
 
     def check(self, weights: int) -> None:
-        """Raise ValueError if a Hessian of so many weights is too large; called before training, too."""
+        """Raise ValueError if a Hessian of so many weights cannot be solved with; called before training, too."""
         require(weights > 0, "the number of weights", weights, "above 0")
 
     def planned(self, start: Solution | None) -> int | None:

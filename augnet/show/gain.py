@@ -116,19 +116,25 @@ def leave_one_out(
     differences = found[:, 1:] - found[:, :1]  # (seeds, transforms, images)
     # Seeds and images are both drawn: what each adds to the variance of the mean.
     over_images = differences.mean(dim=0).var(dim=1) / len(labels)
-    # Of all transforms together, since two or three seeds tell little of the variance of one.
-    over_seeds = differences.mean(dim=2).var(dim=0).mean() / seeds
+    # Of all transforms together, since a few seeds tell little of the variance of one; without any it may be more.
+    each = differences.mean(dim=2).var(dim=0)
+    over_seeds = torch.cat([each[:-1].mean().expand(k), each[-1:].max(each[:-1].mean())]) / seeds
     names = [*(transform.label for transform in augmenter.transforms), "any of them"]
     means, errors = differences.mean(dim=(0, 2)), (over_images + over_seeds).sqrt()
     return [
-        Effect(n, float(m), float(e), quantile(k + 1, seeds) * float(e))
+        Effect(n, float(m), float(e), quantile(k, seeds) * float(e))
         for n, m, e in zip(names, means, errors, strict=True)
     ]
 
 
-def quantile(effects: int, seeds: int) -> float:
-    """Give the standard errors to either side with which so many intervals hold at once; their variance is shared."""
-    return float(stats.t.ppf(1 - RISK / 2 / effects, effects * (seeds - 1)))
+def quantile(transforms: int, seeds: int) -> float:
+    """Give the standard errors to either side with which the intervals of all transforms, and of all together, hold.
+
+    Their variance is pooled. As each is the difference from the same trainings, their deviations correlate by 1/2, and
+    the pooled variance is known as if from (S − 1) / (1/k + (1 − 1/k) / 4) others, with k transforms and S seeds.
+    """
+    known = (seeds - 1) / (1 / transforms + (1 - 1 / transforms) / 4)
+    return float(stats.t.ppf(1 - RISK / 2 / (transforms + 1), known))
 
 
 @torch.no_grad()

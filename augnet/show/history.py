@@ -103,18 +103,27 @@ def _said(number: int, alarm: Mapping[str, Any]) -> list[str]:
 
 
 def _left_out(augmenter: Augmenter, row: Mapping[str, float]) -> list[type[DifferentiableTransform]]:
-    """List the mirrors and quarter turns that the run began with and its augmenter no longer has."""
+    """List the transforms that the run began with and its augmenter no longer has."""
     kept = set(map(type, augmenter.transforms))
     return [kind for kind in all_transforms() if f"{kind.__name__}.probability" in row and kind not in kept]
+
+
+def _reach(kind: type[DifferentiableTransform], row: Mapping[str, float]) -> float:
+    """Give the share of the limit that is reached, with the limit that the transform has by default."""
+    far = abs(row[f"{kind.__name__}.centre"]) + row[f"{kind.__name__}.spread"]
+    return min(1.0, far / float(vars(kind)["limit"]))
 
 
 def _use(axes: Axes, augmenter: Augmenter, rows: Rows) -> None:
     steps = [row["step"] for row in rows]
     uses = [[item.use for item in at(augmenter, row)] for row in rows]
     curves = {transform.label: [use[k] for use in uses] for k, transform in enumerate(augmenter.transforms)}
-    # Of a choice the use is its probability.
     for kind in _left_out(augmenter, rows[0]):
-        curves[kind.label] = [row[f"{kind.__name__}.probability"] for row in rows]
+        # Of a choice the use is its probability.
+        reach = [1.0 if kind.choice else _reach(kind, row) for row in rows]
+        curves[kind.label] = [
+            row[f"{kind.__name__}.probability"] * share for row, share in zip(rows, reach, strict=True)
+        ]
     order = sorted(curves, key=lambda label: -max(curves[label]))
     for rank, label in enumerate(order):
         curve = curves[label]

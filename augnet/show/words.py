@@ -69,12 +69,13 @@ def sentences(
         )
     if effects:
         *single, whole = effects
-        best = max(single, key=lambda effect: effect.difference)
+        best = max((e for e in single if e.sure), key=lambda effect: abs(effect.difference), default=None)
         found.append(
             f"Trained without any of its transforms, a classifier's validation loss is {_change(whole)}; "
             + (
-                f"of all, {best.name} helps most: without it, the loss is {_change(best)}."
-                if best.sure and best.difference > 0
+                f"of all, {best.name} {'helps' if best.difference > 0 else 'harms'} most: without it, the loss is "
+                f"{_change(best)}."
+                if best
                 else "left out one at a time, none makes a difference beyond chance."
             )
         )

@@ -78,7 +78,7 @@ class Alarms:
             "destruction": outer_steps > EARLY
             and agreement < LEAST_AGREEMENT
             and f"only {agreement:.0%} of the images that the classifier gets right are still right once augmented; "
-            "if labels are destroyed, set outer.label_safety to 0.1 or so",
+            "if labels are destroyed, set outer.label_safety to 1 or so",
             "skipped": skipped > 0
             and f"{skipped} steps were left out because their loss was not finite; lower inner.learning_rate",
         }

@@ -1,5 +1,6 @@
 """What of an augmenter is kept at the end of a training."""
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -11,7 +12,8 @@ from augnet.transforms import DifferentiableTransform
 # ended at 0.23 at least, and where they harm at 0.17 at most (recipes/benchmarks/tried.md).
 UNWANTED = 2 / 3
 # The same of any other transform. Their use moves only where the gradients agree that it should, and those of one kind
-# move together, so half of the use may be lost to company.
+# move together, so half of the use may be lost to company. Of data whose label is the contrast or the place, what fell
+# further did harm; on no data of the README's table did anything (tried.md, Where a transform spoils the label).
 FADED = 1 / 3
 
 
@@ -31,19 +33,28 @@ def settled(augmenter: Augmenter, images: Float[Tensor, "b c h w"]) -> tuple[Aug
         The augmenter without them, and what they had come to. It is the one that came in where it would have nothing
         left to do.
     """
-    config = augmenter.config
+    config, learned = augmenter.config, augmenter.summary(images)
     unwanted = [
         item
-        for item in augmenter.summary(images)
-        if item.use < (UNWANTED if item.transform.turned else FADED) * _first_use(item.transform, config)
+        for item, use in zip(learned, _uses(augmenter, images), strict=True)
+        if use < (UNWANTED if item.transform.turned else FADED) * _first_use(item.transform, config)
     ]
     if not unwanted or (len(unwanted) == len(augmenter.transforms) and not config.residual_limit):
         return augmenter, []
     return augmenter.without([item.transform for item in unwanted]), unwanted
 
 
+@torch.no_grad()
+def _uses(augmenter: Augmenter, images: Float[Tensor, "b c h w"]) -> list[float]:
+    """Average the use of each transform over images; of averaged centres it would be too little where they differ."""
+    if augmenter.head is None:
+        return []
+    noise = augmenter.draw_noise(len(images), torch.Generator().manual_seed(0))
+    return augmenter.policy(images, noise).use.mean(dim=0).tolist()
+
+
 def _first_use(transform: DifferentiableTransform, config: AugmenterConfig) -> float:
-    """Say what `Learned.use` begins with."""
+    """Say what the use begins with."""
     gated = transform.choice or config.gates == "all"
     often = first_probability(transform, config.start_probability) if gated else 1.0
     return often * (1.0 if transform.choice else config.start_spread)

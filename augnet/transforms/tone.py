@@ -132,7 +132,7 @@ class Equalize(DifferentiableTransform):
 
 def _equalized(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
     """Send each level to the share of the other pixels that are not brighter; flat channels stay."""
-    # What is not finite is no level; it comes out as it was.
+    # What is not finite is no level, and stays so.
     pixels = images.flatten(2).nan_to_num(0)
     levels = (pixels * 255).round().clamp(0, 255).long()
     counts = torch.zeros(*images.shape[:2], 256, dtype=images.dtype, device=images.device)

@@ -38,7 +38,7 @@ ARMS = {
     "uniform": "unlearned",
 }
 # By how many trainings a mean stands out, where they are not five.
-MARKS = {1: "({})", 2: "{}‡", 3: "{}†", 4: "{}*"}
+MARKS = {1: "({})", 2: "{}‡", 3: "{}†", 4: "{}†"}
 Accuracies = dict[int, float]
 
 

@@ -282,12 +282,20 @@ def test_use_is_read_from_metrics_as_the_policy_says_it(run_folder):
 
 def test_a_choice_that_was_left_out_is_seen_to_fall():
     """The augmenter no longer has it, and metrics.csv does; named, as it was once the most used."""
+    fallen = {"Hue.probability": 0.5, "Hue.centre": -3.0, "Hue.spread": 3.0}
     rows = [
-        {"step": float(step), "MirrorLeftRight.probability": p, "Rotate.spread": 3.0, "Rotate.probability": 0.5}
+        {
+            "step": float(step),
+            "MirrorLeftRight.probability": p,
+            "Rotate.spread": 3.0,
+            "Rotate.probability": 0.5,
+            **fallen,
+        }
         for step, p in ((50, 0.3), (100, 0.2), (150, 0.02))
     ]
     augmenter = Augmenter(AugmenterConfig(transforms=[tf.Rotate()]), 3)
     (axes,) = show.use_over_time(augmenter, rows).axes
     curves = {line.get_label(): list(line.get_ydata()) for line in axes.lines}
-    assert curves == {"mirror left-right": [0.3, 0.2, 0.02], "rotation": pytest.approx([0.05, 0.05, 0.05])}
+    uses = {"rotation": pytest.approx([0.05] * 3), "hue": pytest.approx([0.1] * 3)}
+    assert curves == {"mirror left-right": [0.3, 0.2, 0.02], **uses}
     assert next(iter(curves)) == "mirror left-right"

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from augnet.augmenter import AugmenterConfig
+from augnet.augmenter import Augmenter, AugmenterConfig
 from augnet.augmenter.policy import GAIN
 from augnet.classifier import ClassifierConfig
 from augnet.data import Digits, ImageSet, Npz, from_datasets
@@ -22,7 +22,8 @@ from augnet.recipe import InnerConfig, OuterConfig, Recipe, ScheduleConfig
 from augnet.training import IFTTrainer, Run, TrainingDiverged
 from augnet.training.evaluation import NoiseMeter, fitted_log_temperature
 from augnet.training.progress import Watch
-from augnet.transforms import Brightness, Hue, Invert, MirrorLeftRight
+from augnet.training.settling import settled
+from augnet.transforms import Brightness, Hue, Invert, MirrorLeftRight, Rotate
 
 
 def weights_of(trainer):
@@ -207,6 +208,19 @@ def test_any_other_transform_is_left_out_below_a_third_of_its_use(quick, tmp_pat
         trainer.augmenter.head.linear.bias[4] = math.log((often - 0.01) / (0.99 - often)) / GAIN
     stays = often > 0.1 if transform.choice else stays
     assert trainer.fit().augmenter().transforms == [transform] * stays + [MirrorLeftRight()]
+
+
+def test_what_goes_one_way_or_the_other_by_the_image_is_used(quick):
+    """Centres of +0.8 and −0.8 are 0 on average, and no less use for that."""
+    augmenter = Augmenter(AugmenterConfig(transforms=[Rotate(), Hue()], width=4), 3)
+    images = torch.rand(8, 3, 8, 8)
+    policy = augmenter.policy(images, augmenter.draw_noise(8))
+    centre, spread = policy.centre.clone(), torch.full_like(policy.spread, 0.05)
+    centre[::2], centre[1::2] = 0.8, -0.8
+    use = policy.probability * (centre.abs() + spread)
+    turning = policy._replace(centre=centre, spread=spread, use=use)
+    augmenter.policy = lambda *_: turning
+    assert settled(augmenter, images) == (augmenter, [])
 
 
 def test_without_gates_use_is_how_far(quick, tmp_path):
