@@ -39,35 +39,21 @@ class Processes:
         self.bench, self.jobs = bench, jobs
         self._stop: Event | None = None
         self._pool: ProcessPoolExecutor | None = None
-        self._file: Path | None = None
+        self._files = contextlib.ExitStack()
 
     def __enter__(self) -> "Processes":
         if self.jobs > 1:
-            try:
+            with contextlib.ExitStack() as files:
                 # In a file: what goes to a process by its pipe has to fit into that, or it is waited for in vain when
                 # the process dies at once. Not as tensors, which go by /dev/shm; containers have little of that.
-                with tempfile.NamedTemporaryFile(prefix="augnet-", suffix=".bench", delete=False) as file:
-                    self._file = Path(file.name)
-                    pickle.dump(self.bench, file)
-            except OSError as error:
-                self._remove()
-                raise ValueError(
-                    f"the data cannot be written for other processes ({error}); make room in {tempfile.gettempdir()}, "
-                    "name another folder by TMPDIR, or set jobs to 1"
-                ) from error
-            except BaseException as error:
-                self._remove()
-                if not isinstance(error, pickle.PicklingError | AttributeError | TypeError):
-                    raise
-                raise ValueError(
-                    f"the data or the classifier cannot be handed to other processes ({error}); define them at the "
-                    "top of a module, or set jobs to 1"
-                ) from error
+                bench = Path(files.enter_context(tempfile.TemporaryDirectory(prefix="augnet-"))) / "bench.pickle"
+                self._write(bench)
+                self._files = files.pop_all()
             # Forked processes hang where torch had threads before.
             context = multiprocessing.get_context("spawn")
             self._stop = context.Event()
             self._pool = ProcessPoolExecutor(
-                self.jobs, mp_context=context, initializer=_begin, initargs=(self._file, self._stop)
+                self.jobs, mp_context=context, initializer=_begin, initargs=(bench, self._stop)
             )
         return self
 
@@ -75,11 +61,22 @@ class Processes:
         if self._pool is not None and self._stop is not None:
             self._stop.set()
             self._pool.shutdown(cancel_futures=True)
-        self._remove()
+        self._files.close()
 
-    def _remove(self) -> None:
-        if self._file is not None:
-            self._file.unlink(missing_ok=True)
+    def _write(self, path: Path) -> None:
+        try:
+            with path.open("wb") as file:
+                pickle.dump(self.bench, file)
+        except OSError as error:
+            raise ValueError(
+                f"the data cannot be written for other processes ({error}); make room in {tempfile.gettempdir()}, "
+                "name another folder by TMPDIR, or set jobs to 1"
+            ) from error
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise ValueError(
+                f"the data or the classifier cannot be handed to other processes ({error}); define them at the "
+                "top of a module, or set jobs to 1"
+            ) from error
 
     def run(self, work: Work[T], trainings: Sequence[Training]) -> Iterator[tuple[Training, T]]:
         """Do a piece of work for every training; yield what comes of it, as it comes.

@@ -11,7 +11,8 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps
 from torch import Tensor
 
-# What Pillow raises for a file that is no image, is cut short, is broken inside, or is absurdly large.
+# What Pillow raises for a file that is no image, is cut short, is broken inside (a DDS of no known format is not
+# implemented), or is absurdly large.
 UNREADABLE = (
     OSError, SyntaxError, ValueError, EOFError, NotImplementedError, struct.error, zlib.error,
     Image.DecompressionBombError,

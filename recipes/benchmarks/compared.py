@@ -1,4 +1,4 @@
-"""Print the table of the README, and by how much learned is above each arm, from the results that are kept.
+"""Print the table of the README, by how much learned is above each arm, and averages, from the results that are kept.
 
     python recipes/benchmarks/compared.py
 
@@ -37,6 +37,7 @@ ARMS = {
     "mirror_crop+TrivialAugmentWide": "mirror + crop + TrivialAugment",
     "uniform": "unlearned",
 }
+AVERAGED = ("gtsrb", "cifar10")
 # By how many trainings a mean stands out, where they are not five.
 MARKS = {1: "({})", 2: "{}‡", 3: "{}†", 4: "{}†"}
 Accuracies = dict[int, float]
@@ -64,22 +65,32 @@ def means(found: dict[tuple[str, int], Accuracies], steps: int) -> dict[str, str
 
 
 def differences(found: dict[tuple[str, int], Accuracies], steps: int, images: int) -> list[str]:
-    """Say by how much learned is above each arm, where they have two seeds in common."""
+    """Say by how much learned is above each arm, by the seeds that they have in common."""
     lines = []
     for arm in ARMS:
         mine, theirs = found["learned", steps], found.get((arm, steps), {})
         common = sorted(mine.keys() & theirs.keys())
-        if arm == "learned" or len(common) < 2:
+        if arm == "learned" or not common:
             continue
         each = {seed: mine[seed] - theirs[seed] for seed in common}
         whole = interval(list(each.values()), 1 / images)
-        line = f"{ARMS[arm]}: {signed(whole.mean)} ({in_points(whole)}; {len(common)} seeds)"
+        ends = f"{in_points(whole)}; {len(common)} seeds" if len(common) > 1 else "1 seed"
+        line = f"{ARMS[arm]}: {signed(whole.mean)} ({ends})"
         rest = [value for seed, value in each.items() if seed]
         if len(rest) > 1:
             without = interval(rest, 1 / images)
             line += f", without seed 0 {signed(without.mean)} ({in_points(without)})"
         lines.append(line)
     return lines
+
+
+def averages() -> list[str]:
+    """Average the means of arms over the two data sets that want opposite things, the best first."""
+    tables = [read(HERE / f"compared_{name}.csv")[0] for name in AVERAGED]
+    steps = min(steps for arm, steps in tables[0] if arm == "learned")
+    each = {arm: [table[arm, steps] for table in tables] for arm in ARMS if all((arm, steps) in t for t in tables)}
+    found = {arm: sum(sum(a.values()) / len(a) for a in both) / len(both) for arm, both in each.items()}
+    return [f"{ARMS[arm]} {percent(found[arm])}" for arm in sorted(found, key=found.__getitem__, reverse=True)]
 
 
 def main() -> None:
@@ -98,6 +109,7 @@ def main() -> None:
             told = (f"{ARMS[arm]} {percent(sum(a.values()) / len(a))} ({len(a)})" for arm, a in each.items())
             notes += [f"{longer:,} steps (trainings): {', '.join(told)}", *differences(found, longer, images)]
     print("\n".join(notes))
+    print(f"\nOn the average of {' and '.join(DATA[name] for name in AVERAGED)}: {', '.join(averages())}")
 
 
 if __name__ == "__main__":

@@ -134,6 +134,16 @@ def test_a_bad_file_is_named(tmp_path, name, cut):
         Folder(root=tmp_path).read()
 
 
+def test_a_broken_texture_is_a_bad_file_like_any_other(tmp_path):
+    """Pillow says of a DDS without a pixel format that it is not implemented."""
+    write_classes(tmp_path)
+    header = struct.pack("<7I", 124, 0x1007, 4, 4, 16, 0, 0) + bytes(44) + struct.pack("<8I", 32, *[0] * 7) + bytes(20)
+    (tmp_path / "cat" / "odd.dds").write_bytes(b"DDS " + header + bytes(64))
+    assert len(Folder(root=tmp_path, on_bad_file="skip").read().skipped) == 1
+    with pytest.raises(ValueError, match=r"odd\.dds' as an image \(Unknown pixel format"):
+        Folder(root=tmp_path).read()
+
+
 def test_a_path_to_nothing_and_a_file_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         Folder(root=tmp_path / "nothing").read()
