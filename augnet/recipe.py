@@ -136,6 +136,10 @@ class OuterConfig:
             0 is off.
         label_safety: nats of validation loss that one nat of disagreement is worth, between an averaged classifier's
             view of an image before and after augmentation (TeachAugment, Suzuki 2022); 0 is off.
+        least_skill: share of its skill, accuracy above that of guessing, that the classifier must keep under a
+            transform alone; what leaves less, by two standard errors, spoils labels and is left out. One looks in the
+            middle of the training and at its end, and after a quarter if the classifier has three quarters of all skill
+            by then (`augnet.training.spoiling`). 0 leaves nothing out.
         watch: share of the validation images that is kept from the hypergradient and watched for overfitting.
     """
 
@@ -151,6 +155,7 @@ class OuterConfig:
     use_price: float = 0.0005
     spread_reward: float = 0.0
     label_safety: float = 0.0
+    least_skill: float = 0.75
     watch: float = 0.1
 
     def __post_init__(self) -> None:
@@ -160,7 +165,7 @@ class OuterConfig:
             raise ValueError(f"difference_step must be above 0, found {self.difference_step}")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas must lie in [0, 1), found {self.betas}")
-        for name in ("watch", "rise"):
+        for name in ("watch", "rise", "least_skill"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must lie in [0, 1), found {getattr(self, name)}")
         for name in ("significance", "use_price", "spread_reward", "label_safety"):

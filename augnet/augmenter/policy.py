@@ -14,7 +14,7 @@ A strength other than 1 scales centre, spread and the probability of choices; ma
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import torch
@@ -33,6 +33,8 @@ CENTRE_SHARE = 0.2
 LEAST_PROBABILITY = 0.01
 # Share of its first spread by which a centre or a spread must have moved to be spoken of, or of its first probability.
 MOVED = 0.1
+# Raw output of spreads and probabilities of what is silent.
+SILENT = -40.0
 
 
 class Policy(NamedTuple):
@@ -61,6 +63,9 @@ class PolicyHead(nn.Module):
         start_spread: spread to begin with, in (0, 1).
         start_probability: probability to begin with, in (0, 1); None takes what is customary of each transform.
         gates: `all` gives every transform a probability of being applied, `choices` only those that are choices.
+
+    Attributes:
+        silenced: transforms that `silence` was called for.
     """
 
     limit: Tensor
@@ -68,6 +73,7 @@ class PolicyHead(nn.Module):
     gated: Tensor
     choice: Tensor
     turned: Tensor
+    loud: Tensor
 
     def __init__(
         self,
@@ -79,6 +85,7 @@ class PolicyHead(nn.Module):
         gates: str,
     ) -> None:
         super().__init__()
+        self.transforms = tuple(transforms)
         self.linear = nn.Linear(features, 3 * len(transforms))
         nn.init.zeros_(self.linear.weight)
         probabilities = [first_probability(t, start_probability) for t in transforms]
@@ -91,6 +98,8 @@ class PolicyHead(nn.Module):
         self.register_buffer("gated", gated, persistent=False)
         self.register_buffer("choice", torch.tensor([t.choice for t in transforms]), persistent=False)
         self.register_buffer("turned", torch.tensor([t.turned for t in transforms]), persistent=False)
+        self.register_buffer("loud", torch.ones(len(transforms)), persistent=False)
+        self.silenced: list[DifferentiableTransform] = []
 
     def forward(
         self,
@@ -115,6 +124,17 @@ class PolicyHead(nn.Module):
         probability = torch.where(self.gated, probability, ones)
         use = probability * torch.where(self.choice, ones, (centre.abs() + spread).clamp(max=1))
         return Policy(centre, spread, probability, amounts, use)
+
+    @torch.no_grad()
+    def silence(self, transforms: Collection[DifferentiableTransform]) -> None:
+        """Apply some transforms no more, whatever is learned from now on; a file keeps them at their least."""
+        silenced = [*self.silenced, *transforms]
+        self.silenced = [transform for transform in self.transforms if transform in silenced]
+        self.loud = self.loud.new_tensor([transform not in silenced for transform in self.transforms])
+        for part, raw in enumerate((0.0, SILENT, SILENT)):
+            rows = part * len(self.transforms) + (self.loud == 0).nonzero()[:, 0]
+            self.linear.weight[rows] = 0
+            self.linear.bias[rows] = raw / GAIN
 
     @torch.no_grad()
     def amounts(
@@ -144,6 +164,8 @@ class PolicyHead(nn.Module):
             check_strength(strength)
             centre, spread = strength * centre, strength * spread
             probability = torch.where(self.choice, (strength * probability).clamp(max=1), probability)
+        if self.silenced:
+            centre, spread, probability = centre * self.loud, spread * self.loud, probability * self.loud
         return centre, spread, probability
 
     def _magnitude(self, centre: Tensor, spread: Tensor, noise: Tensor) -> Tensor:
@@ -187,6 +209,8 @@ class Learned(NamedTuple):
     def words(self) -> str:
         """Say it as a person would, such as "rotation ±14°"."""
         label, unit = self.transform.label, self.transform.unit
+        if self.use == 0:
+            return f"{label} off"
         if self.transform.choice:
             return f"{label} p {self.probability:.2f}"
         often = f" p {self.probability:.2f}" if self.probability < 1 else ""
@@ -223,7 +247,10 @@ def change_in_words(learned: Sequence[Learned], start: Sequence[Learned], most: 
     pairs = [(item, before[item.transform]) for item in learned]
     moved = [(now, then) for now, then in pairs if _has_moved(now, then)]
     moved.sort(key=lambda pair: abs(pair[0].use - pair[1].use), reverse=True)
-    said = [f"{now.words} from {then.words.removeprefix(then.transform.label)[1:]}" for now, then in moved[:most]]
+    said = [
+        now.words + (f" from {then.words.removeprefix(then.transform.label)[1:]}" if now.use else "")
+        for now, then in moved[:most]
+    ]
     rest = ", ".join(now.transform.label for now, _ in moved[most:])
     return ", ".join(said) + (f"; less far: {rest}" if rest else "")
 

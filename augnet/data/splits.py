@@ -139,7 +139,7 @@ def cut(
     """
     if seed < 0:
         raise ValueError(f"the seed must be 0 or more, not {seed}")
-    notes, train, val, test = list(pool.notes), pool.train, pool.val, pool.test
+    notes, train, val, test = _unreadable(pool.skipped) + list(pool.notes), pool.train, pool.val, pool.test
     if test_size is not None:
         if test is not None:
             raise ValueError(f"the data has {len(test)} test images of its own, which stay as they are; drop test_size")
@@ -175,6 +175,11 @@ def cut(
         skipped=pool.skipped,
         notes=tuple(notes),
     )
+
+
+def _unreadable(skipped: Sequence[str]) -> list[str]:
+    files = "1 unreadable file is" if len(skipped) == 1 else f"{len(skipped):,} unreadable files are"
+    return [f"{files} left out: {', '.join(skipped[:3])}"] if skipped else []
 
 
 def choose(labels: np.ndarray, groups: np.ndarray | None, size: int, seed: Sequence[int], keep: int = 0) -> np.ndarray:

@@ -55,6 +55,14 @@ def sentences(
             if varied >= 0.01
             else "It treats all images alike: how much it does hardly depends on what it sees."
         )
+    record = subject.run.record if subject.run else {}
+    reasons = {
+        "left_out": "Learned down and left out",
+        "spoiling": "Left out since labels suffer under it (outer.least_skill)",
+    }
+    for name, why in reasons.items():
+        if record.get(name):
+            found.append(f"{why}: {', '.join(record[name])}.")
     if subject.augmenter.config.residual_limit:
         found.append(
             f"Besides, it paints: every pixel may change by up to {subject.augmenter.config.residual_limit:g} of full "

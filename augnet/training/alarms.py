@@ -55,6 +55,8 @@ class Alarms:
             agreement: share of images that are right before augmentation and still right after it.
             skipped: steps left out because their loss was not finite.
         """
+        # What was left out for spoiling labels has not collapsed.
+        live = [item for item in learned if item.use > 0]
         raised: dict[str, Any] = {
             "divergence": outer_steps > EARLY
             and resets > OFTEN * outer_steps
@@ -65,8 +67,8 @@ class Alarms:
             and f"noise swamps even the average of all {outer_steps} hypergradients: what was learned may be chance; "
             "raise schedule.val_batch_size or schedule.batch_size, or lower schedule.outer_every",
             "collapse": outer_steps > EARLY
-            and learned
-            and all(_is_faint(item) for item in learned)
+            and live
+            and all(_is_faint(item) for item in live)
             and "the augmenter has collapsed to leaving images as they are: this data may want no augmentation; "
             "otherwise set outer.spread_reward to 0.001 or so",
             "overfitting": outer_steps > EARLY

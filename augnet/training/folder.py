@@ -195,12 +195,15 @@ class RunFolder:
             record[f"{name}_accuracy"] = found and found.accuracy
             record[f"{name}_loss"] = found and found.loss
         record["seconds"] = trainer.seconds
-        record["share_of_learning_to_augment"] = trainer.share_of_learning()
+        record["share_of_learning_to_augment"] = share_of_learning(trainer)
         augmenter, unwanted = settled(trainer.augmenter, trainer.watch.sample[0])
         learned = self._write_augmenter(trainer, augmenter)
         record["learned"] = [item.words for item in learned]
-        record["left_out"] = [item.words for item in unwanted]
-        left_out = [f"learned down and left out: {', '.join(record['left_out'])}"] if unwanted else []
+        silent = [] if trainer.augmenter.head is None else trainer.augmenter.head.silenced
+        record["left_out"] = [item.words for item in unwanted if item.transform not in silent]
+        record["spoiling"] = [transform.label for transform in silent]
+        reasons = (("learned down and left out", "left_out"), ("left out for spoiling labels", "spoiling"))
+        left_out = [f"{why}: {', '.join(record[name])}" for why, name in reasons if record[name]]
         for name, words in (
             ("in_words", in_words(learned)),
             ("changed", change_in_words(learned, trainer.augmenter.start())),
@@ -261,6 +264,15 @@ class RunFolder:
 
     def _write_record(self, record: dict[str, Any]) -> None:
         checkpoint.write_bytes(json.dumps(record, indent=2).encode(), self.path / "record.json")
+
+
+def share_of_learning(trainer: "IFTTrainer") -> float | None:
+    """Share of the time that learning took: outer steps beyond inner ones; None where no step was an inner one."""
+    outer, seconds = trainer.recipe.schedule.outer_steps_before(trainer.step), trainer.seconds
+    if outer == trainer.step:
+        return None
+    plain = seconds["inner"] / (trainer.step - outer)
+    return (seconds["outer"] - outer * plain) / max(1e-9, sum(seconds.values()))
 
 
 def _lasting(recipe: Recipe) -> Recipe:

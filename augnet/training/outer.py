@@ -208,9 +208,13 @@ class OuterLevel:
         cost = self.config.use_price * policy.use.sum(dim=-1).mean()
         if self.config.spread_reward:
             # A choice has no spread. A constant gradient to what stands in its place would be taken for signal.
-            choices = torch.tensor([t.choice for t in self.augmenter.transforms], device=policy.spread.device)
-            reach = torch.where(choices, 1.0, policy.spread)
-            cost = cost - self.config.spread_reward * (policy.probability * reach).log().mean()
+            silent = [] if self.augmenter.head is None else self.augmenter.head.silenced
+            spread, probability = torch.tensor(
+                [[t not in silent and not t.choice, t not in silent] for t in self.augmenter.transforms],
+                device=policy.spread.device,
+            ).T
+            reach = torch.where(spread, policy.spread, 1.0) * torch.where(probability, policy.probability, 1.0)
+            cost = cost - self.config.spread_reward * reach.log().mean()
         return cost
 
     def _no_double_backward(self, sample: Batch) -> bool:
@@ -228,8 +232,10 @@ class OuterLevel:
 
     def state(self) -> dict[str, Any]:
         """Return everything that later steps depend on."""
+        head = self.augmenter.head
         return {
             "augmenter": self.augmenter.state_dict(),
+            "silenced": [] if head is None else [type(transform).__name__ for transform in head.silenced],
             "optimiser": self.optimiser.state_dict(),
             "teacher": self.teacher and self.teacher.model.state_dict(),
             "solution": self.solution and self.solution._asdict(),
@@ -243,6 +249,8 @@ class OuterLevel:
         """Take up what `state` returned."""
         device = self.inner.device
         self.augmenter.load_state_dict(state["augmenter"])
+        if state["silenced"] and self.augmenter.head is not None:
+            self.augmenter.head.silence([t for t in self.augmenter.transforms if type(t).__name__ in state["silenced"]])
         self.optimiser.load_state_dict(state["optimiser"])
         if self.teacher is not None:
             self.teacher.model.load_state_dict(state["teacher"])

@@ -18,8 +18,8 @@ FADED = 1 / 3
 
 
 def settled(augmenter: Augmenter, images: Float[Tensor, "b c h w"]) -> tuple[Augmenter, list[Learned]]:
-    """Leave out what was learned down: mirrors and quarter turns to less than two thirds of the use that they began
-    with, all else to less than a third.
+    """Leave out what is silent, and what was learned down: mirrors and quarter turns to less than two thirds of the use
+    that they began with, all else to less than a third.
 
     What falls is not wanted, and would go to 0 if there were time: the nearer it is, the less
     there is to learn from. The little that is left does harm where classes are rare: with one traffic sign in 20
@@ -34,14 +34,18 @@ def settled(augmenter: Augmenter, images: Float[Tensor, "b c h w"]) -> tuple[Aug
         left to do.
     """
     config, learned = augmenter.config, augmenter.summary(images)
+    silent = [] if augmenter.head is None else augmenter.head.silenced
     unwanted = [
         item
         for item, use in zip(learned, _uses(augmenter, images), strict=True)
-        if use < (UNWANTED if item.transform.turned else FADED) * _first_use(item.transform, config)
+        if item.transform in silent
+        or use < (UNWANTED if item.transform.turned else FADED) * _first_use(item.transform, config)
     ]
-    if not unwanted or (len(unwanted) == len(augmenter.transforms) and not config.residual_limit):
+    if len(unwanted) == len(augmenter.transforms) and not config.residual_limit:
+        unwanted = [item for item in unwanted if item.transform in silent]
+    if len(unwanted) == len(augmenter.transforms) and not config.residual_limit:
         return augmenter, []
-    return augmenter.without([item.transform for item in unwanted]), unwanted
+    return augmenter.without([item.transform for item in unwanted]) if unwanted else augmenter, unwanted
 
 
 @torch.no_grad()

@@ -143,6 +143,18 @@ def test_words_say_what_is_used_what_is_not_and_which_classes_a_mirror_costs(aug
     )
 
 
+def test_words_say_what_was_left_out_in_training_and_why(run_folder, tmp_path):
+    run = shutil.copytree(run_folder, tmp_path / "run")
+    record = json.loads((run / "record.json").read_text())
+    record |= {"left_out": ["mirror up-down p 0.02"], "spoiling": ["saturation", "greyscale"]}
+    (run / "record.json").write_text(json.dumps(record))
+    found = sentences(Subject.of_run(run), [], None, {}, [], 0.0)
+    assert found[:2] == [
+        "Learned down and left out: mirror up-down p 0.02.",
+        "Left out since labels suffer under it (outer.least_skill): saturation, greyscale.",
+    ]
+
+
 def test_the_figure_of_a_comparison_is_on_the_page(run_folder, tmp_path):
     run = shutil.copytree(run_folder, tmp_path / "run")
     (run / "comparison").mkdir()

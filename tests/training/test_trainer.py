@@ -21,6 +21,7 @@ from augnet.implicit import ConjugateGradient, Exact, Identity, Neumann, Nystrom
 from augnet.recipe import InnerConfig, OuterConfig, Recipe, ScheduleConfig
 from augnet.training import IFTTrainer, Run, TrainingDiverged
 from augnet.training.evaluation import NoiseMeter, fitted_log_temperature
+from augnet.training.folder import share_of_learning
 from augnet.training.progress import Watch
 from augnet.training.settling import settled
 from augnet.transforms import Brightness, Hue, Invert, MirrorLeftRight, Rotate
@@ -633,7 +634,7 @@ def test_a_system_that_was_solved_without_the_optimisers_metric_starts_no_other(
     trainer.fit(lambda progress: solutions.append(trainer.outer.solution))
     assert solutions[0] is None
     assert solutions[1] is not None
-    assert trainer.share_of_learning() is None
+    assert share_of_learning(trainer) is None
 
 
 @pytest.mark.parametrize("second_derivative", ["exact", "differences"])
