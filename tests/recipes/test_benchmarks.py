@@ -10,6 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from augnet.data import Digits
+from augnet.recipe import Recipe, ScheduleConfig
+from augnet.training import IFTTrainer
+
 BENCHMARKS = Path(__file__).parents[2] / "recipes" / "benchmarks"
 TINY = {"model": "test_resnet", "size": 16, "train_size": 32, "val_size": 32, "batch": 16, "width": 2, "steps": 26}
 # Methods of which each is the same formula as an exact one of augnet's, as far as digits go.
@@ -400,3 +404,23 @@ def test_the_readmes_table_is_that_of_the_results_that_are_kept(benchmark_script
     lines = (BENCHMARKS.parents[1] / "README.md").read_text().splitlines()
     first = lines.index(printed[0])
     assert lines[first : first + len(printed)] == printed
+
+
+def test_what_skill_is_kept_is_told_of_a_finished_run(benchmark_script, tmp_path, monkeypatch, capsys):
+    """The least first, in the CSV as on the screen."""
+    recipe = Recipe(
+        data=Digits(size=8, train_size=200, val_size=100),
+        schedule=ScheduleConfig(inner_steps=60, outer_every=20, warmup=20, batch_size=32, val_batch_size=32),
+    )
+    IFTTrainer(recipe, out=tmp_path / "run").fit()
+    out = tmp_path / "kept.csv"
+    monkeypatch.setattr("sys.argv", ["skill_kept.py", str(tmp_path / "run"), "--out", str(out)])
+    benchmark_script("skill_kept").main()
+    (line,) = capsys.readouterr().out.splitlines()
+    header, *rows = [row.split(",") for row in out.read_text().splitlines()]
+    assert header == ["run", "transform", "kept"]
+    shares = [float(row[2]) for row in rows]
+    assert shares == sorted(shares)
+    assert all(share < 1 for share in shares)
+    told = [f"{label} {float(share):.2f}" for _, label, share in rows[:3]]
+    assert line == f"run: {', '.join(told) or 'no loss is seen under any'}"
